@@ -1,0 +1,33 @@
+"""Processes that noise data and solvers that undo them."""
+
+from graphinv.diffusion.noise import GeneratorNoise, Noise, PerGraphNoise
+from graphinv.diffusion.sde import SDE, VESDE, VPSDE, GraphSDE, SubVPSDE
+from graphinv.diffusion.solver import (
+    S4,
+    EulerMaruyama,
+    Langevin,
+    PredictorCorrector,
+    ReverseDiffusion,
+    Solver,
+    integrate,
+    time_grid,
+)
+
+__all__ = [
+    "S4",
+    "SDE",
+    "VESDE",
+    "VPSDE",
+    "EulerMaruyama",
+    "GeneratorNoise",
+    "GraphSDE",
+    "Langevin",
+    "Noise",
+    "PerGraphNoise",
+    "PredictorCorrector",
+    "ReverseDiffusion",
+    "Solver",
+    "SubVPSDE",
+    "integrate",
+    "time_grid",
+]

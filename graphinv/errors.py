@@ -1,0 +1,29 @@
+"""The errors a user can cause, each saying what was expected, what came and what to do.
+
+The command line prints the message alone and exits with status 2; anything else that is raised is a defect of
+graphinv and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+__all__ = ["CheckpointError", "DownloadError", "GraphinvError", "InputError", "StoreError"]
+
+
+class GraphinvError(ValueError):
+    """Base of every error caused by input rather than by a defect of the library."""
+
+
+class InputError(GraphinvError):
+    """A file, column, line or argument that cannot be used."""
+
+
+class StoreError(GraphinvError):
+    """A graph store that is missing, truncated, corrupt or of another format version, or cannot be written."""
+
+
+class CheckpointError(GraphinvError):
+    """A checkpoint whose keys, shapes or configuration do not fit the model."""
+
+
+class DownloadError(GraphinvError):
+    """A file that is neither at hand nor downloadable, or arrived with the wrong checksum."""

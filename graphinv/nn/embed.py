@@ -1,0 +1,57 @@
+"""Networks applied to every row, or to every entry of a channel-first map.
+
+Edge maps are held as pairs, channels first ``[C, B, P]``, so that a layer of an edge MLP is one matrix product.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["MLP"]
+
+
+class MLP(nn.Module):
+    """``layers`` linear maps with an activation between them, on rows or on channel-first maps.
+
+    Args:
+        layers: number of linear maps, >= 1.
+        inputs, hidden, outputs: channels.
+        activation: elementwise function between the maps.
+
+    Example:
+        >>> net = MLP(2, 3, 8, 1)
+        >>> net(torch.zeros(5, 3)).shape, net.channels_first(torch.zeros(3, 5)).shape
+        (torch.Size([5, 1]), torch.Size([1, 5]))
+    """
+
+    def __init__(
+        self,
+        layers: int,
+        inputs: int,
+        hidden: int,
+        outputs: int,
+        activation: Callable[[Tensor], Tensor] = torch.nn.functional.elu,
+    ) -> None:
+        super().__init__()
+        widths = [inputs] + [hidden] * (layers - 1) + [outputs]
+        self.linears = nn.ModuleList(nn.Linear(a, b) for a, b in zip(widths[:-1], widths[1:], strict=True))
+        self.activation = activation
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``[*, inputs]`` to ``[*, outputs]``."""
+        for linear in self.linears[:-1]:
+            x = self.activation(linear(x))
+        out: Tensor = self.linears[-1](x)
+        return out
+
+    def channels_first(self, x: Tensor) -> Tensor:
+        """Map ``[inputs, *]`` to ``[outputs, *]``: the same function as ``forward`` on the transposed layout."""
+        flat = x.flatten(1)
+        last = len(self.linears) - 1
+        for k, linear in enumerate(self.linears):
+            flat = torch.addmm(linear.bias.unsqueeze(1), linear.weight, flat)
+            flat = flat if k == last else self.activation(flat)
+        return flat.unflatten(1, x.shape[1:])

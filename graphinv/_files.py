@@ -39,9 +39,7 @@ def atomic_path(target: str | os.PathLike[str]) -> Iterator[Path]:
         os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, target)
     except OSError as error:
-        raise InputError(
-            f"cannot write {target}: {error.strerror or error}; nothing was changed there"
-        ) from error
+        raise InputError(f"cannot write {target}: {error.strerror or error}; nothing was changed there") from error
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
@@ -64,6 +62,8 @@ def atomic_directory(target: str | os.PathLike[str]) -> Iterator[Path]:
         temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.", suffix=".tmp"))
         yield temporary
         os.chmod(temporary, 0o777 & ~_umask())
+        for file in temporary.rglob("*"):
+            os.chmod(file, (0o777 if file.is_dir() else 0o666) & ~_umask())
         old = target.with_name(f".{target.name}.old")
         shutil.rmtree(old, ignore_errors=True)
         if target.exists():
@@ -71,9 +71,7 @@ def atomic_directory(target: str | os.PathLike[str]) -> Iterator[Path]:
         os.replace(temporary, target)
         shutil.rmtree(old, ignore_errors=True)
     except OSError as error:
-        raise InputError(
-            f"cannot write {target}: {error.strerror or error}; nothing was changed there"
-        ) from error
+        raise InputError(f"cannot write {target}: {error.strerror or error}; nothing was changed there") from error
     finally:
         if temporary is not None:
             shutil.rmtree(temporary, ignore_errors=True)

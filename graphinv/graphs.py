@@ -101,9 +101,7 @@ class GraphBatch:
             raise InputError("from_graphs needs at least one batch, got none")
         attrs = [b.edge_attr for b in batches if b.edge_attr is not None]
         if attrs and len(attrs) != len(batches):
-            raise InputError(
-                f"{len(attrs)} of {len(batches)} batches carry edge_attr; give it to all or to none"
-            )
+            raise InputError(f"{len(attrs)} of {len(batches)} batches carry edge_attr; give it to all or to none")
         node_counts = torch.cat([b.ptr.diff() for b in batches])
         edge_counts = torch.cat([b.edge_ptr.diff() for b in batches])
         shift, shifted = 0, []
@@ -146,9 +144,7 @@ class GraphBatch:
         most = int(counts.max()) if self.num_graphs else 0
         size = most if max_nodes is None else max_nodes
         if size < most:
-            raise InputError(
-                f"a graph has {most} nodes but max_nodes is {max_nodes}; raise it to at least {most}"
-            )
+            raise InputError(f"a graph has {most} nodes but max_nodes is {max_nodes}; raise it to at least {most}")
         mask = torch.arange(size, device=counts.device) < counts.unsqueeze(1)
         x = self.x.new_zeros(self.num_graphs, size, *self.x.shape[1:])
         x[mask] = self.x
@@ -158,9 +154,7 @@ class GraphBatch:
         adj = attr.new_zeros(self.num_graphs, size, size, *attr.shape[1:])
         adj[graph, local[0], local[1]] = attr
         if attr.dim() == 1 and int((adj != 0).sum()) != self.num_edges:
-            raise InputError(
-                "edges repeat or have type 0, which a dense adjacency cannot hold; coalesce them first"
-            )
+            raise InputError("edges repeat or have type 0, which a dense adjacency cannot hold; coalesce them first")
         return DenseGraphs(x, adj, mask)
 
     def to_pyg(self) -> Any:
@@ -191,9 +185,7 @@ class GraphBatch:
         owner = graph[data.edge_index[0]]
         owner, order = torch.sort(owner, stable=True)
         attr = None if data.edge_attr is None else data.edge_attr[order]
-        return GraphBatch(
-            x, data.edge_index[:, order], attr, index_to_ptr(graph, size), index_to_ptr(owner, size)
-        )
+        return GraphBatch(x, data.edge_index[:, order], attr, index_to_ptr(graph, size), index_to_ptr(owner, size))
 
     def to_networkx(self) -> list[Any]:
         """Return B ``networkx.Graph`` with integer nodes, attribute ``x`` per node and ``type`` per edge."""
@@ -219,16 +211,12 @@ class GraphBatch:
             x = x if graph.number_of_nodes() else torch.zeros(0, dtype=torch.long)
             ends, types = [], []
             for u, v, data in graph.edges(data=True):
-                pairs = (
-                    [(number[u], number[v])] if u == v else [(number[u], number[v]), (number[v], number[u])]
-                )
+                pairs = [(number[u], number[v])] if u == v else [(number[u], number[v]), (number[v], number[u])]
                 ends += pairs
                 types += [data.get(edge_attr, 1)] * len(pairs)
             index = torch.tensor(ends, dtype=torch.long).reshape(-1, 2).t()
             packed.append(
-                GraphBatch.single(
-                    x, index, torch.tensor(types) if types else torch.zeros(0, dtype=torch.long)
-                )
+                GraphBatch.single(x, index, torch.tensor(types) if types else torch.zeros(0, dtype=torch.long))
             )
         return GraphBatch.from_graphs(packed)
 

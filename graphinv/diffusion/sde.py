@@ -135,7 +135,7 @@ class SubVPSDE(VPSDE):
     def transition(self, x: Tensor, t: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
         """Return exp(-L) x and the standard deviation that composes with ``marginal``.
 
-        With u the earlier and v the later time and a(u, v) = exp(-2 |L|): var = (1 - a(0, v))^2 - a(u, v) (1 - a(0, u))^2.
+        With a(u, v) = exp(-2 |L|), u the earlier, v the later: var = (1 - a(0, v))^2 - a(u, v) (1 - a(0, u))^2.
         """
         half = self._integral(t, s)
         early, late = torch.minimum(t, s), torch.maximum(t, s)

@@ -47,13 +47,14 @@ class System(Protocol):
 
 
 class Solver(Protocol):
-    """One interval of the reverse process. ``order`` is the order in the step of the error in distribution."""
+    """A rule for one interval of the reverse process."""
 
-    order: int
+    @property
+    def order(self) -> int:
+        """Order of the error in distribution in the step size."""
+        ...
 
-    def step(
-        self, g: State, t: Tensor, s: Tensor, system: Any, score: Score, noise: Noise
-    ) -> tuple[State, State]:
+    def step(self, g: State, t: Tensor, s: Tensor, system: Any, score: Score, noise: Noise) -> tuple[State, State]:
         """Return the state at s < t and its mean (the state before the last noise)."""
         ...
 
@@ -128,9 +129,7 @@ class ReverseDiffusion:
     probability_flow: bool = False
     order: int = field(default=1, init=False)
 
-    def step(
-        self, g: State, t: Tensor, s: Tensor, system: Any, score: Score, noise: Noise
-    ) -> tuple[State, State]:
+    def step(self, g: State, t: Tensor, s: Tensor, system: Any, score: Score, noise: Noise) -> tuple[State, State]:
         """Return the state at s and its mean."""
 
         def update(sde: SDE, x: Tensor, grad: Tensor, z: Tensor) -> tuple[Tensor, ...]:
@@ -151,9 +150,7 @@ class EulerMaruyama:
     probability_flow: bool = False
     order: int = field(default=1, init=False)
 
-    def step(
-        self, g: State, t: Tensor, s: Tensor, system: Any, score: Score, noise: Noise
-    ) -> tuple[State, State]:
+    def step(self, g: State, t: Tensor, s: Tensor, system: Any, score: Score, noise: Noise) -> tuple[State, State]:
         """Return the state at s and its mean."""
         h = t - s
 
@@ -193,11 +190,7 @@ class Langevin:
         """Return g after one move along a given score."""
 
         def update(sde: SDE, x: Tensor, grad: Tensor, z: Tensor) -> tuple[Tensor, ...]:
-            step = (
-                2
-                * sde.langevin_scale(t, s).to(x.dtype)
-                * (self.snr * self._ratio(sde, x, grad, z, t)).square()
-            )
+            step = 2 * sde.langevin_scale(t, s).to(x.dtype) * (self.snr * self._ratio(sde, x, grad, z, t)).square()
             return (x + step * grad + (2 * step).sqrt() * self.scale_eps * z,)
 
         return system.apply(update, g, grad, system.noise(g, noise))[0]
@@ -207,9 +200,11 @@ class Langevin:
         tiny = torch.finfo(x.dtype).tiny
         top, bottom = z.flatten(1).norm(dim=1), grad.flatten(1).norm(dim=1)
         if self.norm == "batch":
-            return top.mean() / bottom.mean().clamp(min=tiny)
+            mean: Tensor = top.mean() / bottom.mean().clamp(min=tiny)
+            return mean
         ratio = (top / bottom.clamp(min=tiny)).reshape(-1, *(1,) * (x.dim() - 1))
-        return torch.minimum(ratio, 2 * sde.marginal(x, t)[1])
+        bound: Tensor = 2 * sde.marginal(x, t)[1]
+        return torch.minimum(ratio, bound)
 
 
 @dataclass(frozen=True)
@@ -227,9 +222,7 @@ class PredictorCorrector:
     corrector: Langevin | None = field(default_factory=Langevin)
     order: int = field(default=1, init=False)
 
-    def step(
-        self, g: State, t: Tensor, s: Tensor, system: Any, score: Score, noise: Noise
-    ) -> tuple[State, State]:
+    def step(self, g: State, t: Tensor, s: Tensor, system: Any, score: Score, noise: Noise) -> tuple[State, State]:
         """Return the state at s and its mean."""
         if self.corrector is not None:
             g = self.corrector.correct(g, t, s, system, score, noise)
@@ -249,9 +242,7 @@ class S4:
     corrector: Langevin = field(default_factory=Langevin)
     order: int = field(default=1, init=False)
 
-    def step(
-        self, g: State, t: Tensor, s: Tensor, system: Any, score: Score, noise: Noise
-    ) -> tuple[State, State]:
+    def step(self, g: State, t: Tensor, s: Tensor, system: Any, score: Score, noise: Noise) -> tuple[State, State]:
         """Return the state at s and its mean."""
         middle, h = (t + s) / 2, t - s
         grad = score(g, t)

@@ -91,9 +91,7 @@ class AttentionLayer(nn.Module):
         self.node_mlp = MLP(2, channels_in * outputs, hidden, outputs) if update_nodes else None
         self.edge_mlp = MLP(edge_layers, 2 * channels_in, hidden, channels_out) if update_edges else None
 
-    def forward(
-        self, x: Tensor, pairs: Tensor, mask: Tensor, pair_mask: Tensor
-    ) -> tuple[Tensor | None, Tensor | None]:
+    def forward(self, x: Tensor, pairs: Tensor, mask: Tensor, pair_mask: Tensor) -> tuple[Tensor | None, Tensor | None]:
         """Return new nodes ``[B, M, outputs]`` and new pairs ``[channels_out, B, P]``.
 
         Args:
@@ -105,10 +103,10 @@ class AttentionLayer(nn.Module):
         channels, size = pairs.size(0), x.size(1)
         adj = normalise(from_pairs(pairs, size, diagonal=1.0))  # [C, B, M, M]
         mixed = (adj @ x).flatten(1, 2)  # [C, B*M, inputs]
-        qkv = torch.baddbmm(self.bias, mixed, self.weight).unflatten(1, x.shape[:2])  # [C, B, M, width]
+        qkv = torch.baddbmm(self.bias, mixed, self.weight).reshape(channels, *x.shape[:2], -1)  # [C, B, M, width]
         nodes = edges = None
         if self.node_mlp is not None:
-            values = qkv[..., -self.node_mlp.linears[0].in_features // channels :]
+            values = qkv[..., -(self.node_mlp.widths[0] // channels) :]
             nodes = torch.tanh(self.node_mlp(values.permute(1, 2, 0, 3).flatten(2)) * mask)
         if self.edge_mlp is not None:
             score = self._score(qkv[..., : 2 * self.attention])
@@ -119,6 +117,6 @@ class AttentionLayer(nn.Module):
         """Return the symmetrised scores ``[C, B, P]`` of ``qk`` ``[C, B, M, 2*attention]``."""
         size = qk.size(2)
         upper, lower, _ = pair_index(size, qk.device)
-        heads = qk.unflatten(-1, (2, self.heads, -1)).permute(3, 4, 0, 1, 2, 5)  # [2, H, C, B, M, d]
+        heads = qk.reshape(*qk.shape[:-1], 2, self.heads, -1).permute(3, 4, 0, 1, 2, 5)  # [2, H, C, B, M, d]
         score = torch.tanh((heads[0] * self.scale) @ heads[1].transpose(-1, -2)).sum(0).flatten(-2)
         return (score.index_select(-1, upper) + score.index_select(-1, lower)) * (0.5 / self.heads)

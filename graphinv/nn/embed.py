@@ -6,6 +6,7 @@ Edge maps are held as pairs, channels first ``[C, B, P]``, so that a layer of an
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -38,20 +39,21 @@ class MLP(nn.Module):
         super().__init__()
         widths = [inputs] + [hidden] * (layers - 1) + [outputs]
         self.linears = nn.ModuleList(nn.Linear(a, b) for a, b in zip(widths[:-1], widths[1:], strict=True))
+        self.widths = widths
         self.activation = activation
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``[*, inputs]`` to ``[*, outputs]``."""
-        for linear in self.linears[:-1]:
-            x = self.activation(linear(x))
-        out: Tensor = self.linears[-1](x)
-        return out
+        last = len(self.linears) - 1
+        for k, linear in enumerate(self.linears):
+            x = linear(x) if k == last else self.activation(linear(x))
+        return x
 
     def channels_first(self, x: Tensor) -> Tensor:
         """Map ``[inputs, *]`` to ``[outputs, *]``: the same function as ``forward`` on the transposed layout."""
         flat = x.flatten(1)
         last = len(self.linears) - 1
-        for k, linear in enumerate(self.linears):
+        for k, linear in enumerate(cast("list[nn.Linear]", self.linears)):
             flat = torch.addmm(linear.bias.unsqueeze(1), linear.weight, flat)
             flat = flat if k == last else self.activation(flat)
-        return flat.unflatten(1, x.shape[1:])
+        return flat.reshape(-1, *x.shape[1:])

@@ -42,7 +42,7 @@ class ScoreNetworkX(nn.Module):
 
     def forward(self, g: DenseGraphs) -> Tensor:
         """Return ``[B, M, F]``, zero in the padding."""
-        x, adj = _checked(g, self.final.linears[-1].out_features)
+        x, adj = _checked(g, self.final.widths[-1])
         unit = torch.eye(adj.size(-1), dtype=torch.bool, device=adj.device)
         adj = normalise(adj.masked_fill(unit, 1.0))
         kept = [x]
@@ -52,7 +52,7 @@ class ScoreNetworkX(nn.Module):
         return out * g.mask.unsqueeze(-1).to(out.dtype)
 
 
-class ScoreNetworkX_GMH(nn.Module):  # noqa: N801 - the paper's name
+class ScoreNetworkX_GMH(nn.Module):
     """Node scores from ``depth`` layers of graph multi-head attention; used by the second ZINC250k model.
 
     Args:
@@ -81,6 +81,7 @@ class ScoreNetworkX_GMH(nn.Module):  # noqa: N801 - the paper's name
         heads: int = 4,
     ) -> None:
         super().__init__()
+        self.channels_init = channels_init
         self.layers = nn.ModuleList(
             AttentionLayer(
                 hidden if k else features,
@@ -99,16 +100,16 @@ class ScoreNetworkX_GMH(nn.Module):  # noqa: N801 - the paper's name
 
     def forward(self, g: DenseGraphs) -> Tensor:
         """Return ``[B, M, F]``, zero in the padding."""
-        x, adj = _checked(g, self.final.linears[-1].out_features)
+        x, adj = _checked(g, self.final.widths[-1])
         mask = g.mask.unsqueeze(-1).to(x.dtype)
         pair_mask = to_pairs(g.pair_mask).to(x.dtype)
-        pairs, kept = _powers(adj, self.layers[0].weight.size(0)), [x]
+        pairs, kept = _powers(adj, self.channels_init), [x]
         for layer in self.layers:
             x, edges = layer(kept[-1], pairs, mask, pair_mask)
             pairs = pairs if edges is None else edges
             kept.append(torch.tanh(x))  # a second tanh: the layer ends in one
-        out: Tensor = self.final(torch.cat(kept, -1))
-        return out * mask
+        out: Tensor = self.final(torch.cat(kept, -1)) * mask
+        return out
 
 
 class ScoreNetworkA(nn.Module):
@@ -142,7 +143,7 @@ class ScoreNetworkA(nn.Module):
         heads: int = 4,
     ) -> None:
         super().__init__()
-        self.features = features
+        self.features, self.channels_init = features, channels_init
         self.layers = nn.ModuleList(
             AttentionLayer(
                 hidden if k else features,
@@ -164,7 +165,7 @@ class ScoreNetworkA(nn.Module):
         x, adj = _checked(g, self.features)
         mask = g.mask.unsqueeze(-1).to(x.dtype)
         pair_mask = to_pairs(g.pair_mask).to(x.dtype)
-        kept = [_powers(adj, self.layers[0].weight.size(0))]
+        kept = [_powers(adj, self.channels_init)]
         for layer in self.layers:
             nodes, edges = layer(x, kept[-1], mask, pair_mask)
             x = x if nodes is None else nodes

@@ -54,4 +54,4 @@ def from_pairs(pairs: Tensor, size: int, diagonal: float = 0.0) -> Tensor:
     """
     _, _, place = pair_index(size, pairs.device)
     padded = torch.nn.functional.pad(pairs, (0, 1), value=diagonal)
-    return padded.index_select(-1, place).unflatten(-1, (size, size))
+    return padded.index_select(-1, place).reshape(*pairs.shape[:-1], size, size)

@@ -109,9 +109,7 @@ class PlainScoreNetworkX(nn.Module):
 
 
 class PlainScoreNetworkXGMH(nn.Module):
-    def __init__(
-        self, features, depth, hidden, attention, edge_layers, c_init=2, c_hid=8, c_final=4, heads=4
-    ):
+    def __init__(self, features, depth, hidden, attention, edge_layers, c_init=2, c_hid=8, c_final=4, heads=4):
         super().__init__()
         self.c_init = c_init
         args = (depth, features, hidden, attention, edge_layers, c_init, c_hid, c_final, heads)
@@ -129,9 +127,7 @@ class PlainScoreNetworkXGMH(nn.Module):
 
 
 class PlainScoreNetworkA(nn.Module):
-    def __init__(
-        self, features, layers, hidden, attention, edge_layers, c_init=2, c_hid=8, c_final=4, heads=4
-    ):
+    def __init__(self, features, layers, hidden, attention, edge_layers, c_init=2, c_hid=8, c_final=4, heads=4):
         super().__init__()
         self.c_init = c_init
         args = (layers, features, hidden, attention, edge_layers, c_init, c_hid, c_final, heads)

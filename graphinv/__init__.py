@@ -1,0 +1,68 @@
+"""Permutation-invariant learning on graphs and sets: aggregators, graph generators, molecules in and out.
+
+Everything below is imported on first use, so that importing graphinv costs next to nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "GDSS": "graphinv.models",
+    "DenseGraphs": "graphinv.graphs",
+    "GraphBatch": "graphinv.graphs",
+    "GraphGenerator": "graphinv.models",
+    "GraphLoader": "graphinv.data",
+    "GraphStore": "graphinv.data",
+    "GraphinvError": "graphinv.errors",
+    "MoleculeCodec": "graphinv.mol",
+    "MoleculeGenerator": "graphinv.pipeline",
+    "Samples": "graphinv.pipeline",
+    "TrainConfig": "graphinv.training",
+    "Vocabulary": "graphinv.data",
+    "build_store": "graphinv.mol",
+    "evaluate": "graphinv.pipeline",
+    "train": "graphinv.training",
+}
+
+if TYPE_CHECKING:
+    from graphinv.data import GraphLoader, GraphStore, Vocabulary
+    from graphinv.errors import GraphinvError
+    from graphinv.graphs import DenseGraphs, GraphBatch
+    from graphinv.models import GDSS, GraphGenerator
+    from graphinv.mol import MoleculeCodec, build_store
+    from graphinv.pipeline import MoleculeGenerator, Samples, evaluate
+    from graphinv.training import TrainConfig, train
+
+__all__ = [
+    "GDSS",
+    "DenseGraphs",
+    "GraphBatch",
+    "GraphGenerator",
+    "GraphLoader",
+    "GraphStore",
+    "GraphinvError",
+    "MoleculeCodec",
+    "MoleculeGenerator",
+    "Samples",
+    "TrainConfig",
+    "Vocabulary",
+    "build_store",
+    "evaluate",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        value = getattr(import_module(_HOME[name]), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module 'graphinv' has no attribute {name!r}; it has {', '.join(__all__)}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,192 @@
+"""What every generator of graphs offers: a loss, samples, and a checkpoint directory.
+
+A checkpoint is ``config.json`` + ``model.safetensors`` (+ ``ema.safetensors``): data only, nothing in it is executed.
+A generator makes graphs; turning them into molecules is the pipeline's work.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from graphinv.errors import CheckpointError, InputError
+from graphinv.graphs import GraphBatch
+
+__all__ = ["FORMAT", "GraphGenerator"]
+
+FORMAT = 1
+Generator = TypeVar("Generator", bound="GraphGenerator")
+_KINDS = {"gdss": "graphinv.models.gdss:GDSS"}
+
+
+class GraphGenerator(nn.Module, ABC):
+    """Base of all generators.
+
+    Attributes:
+        kind: name in checkpoints and at the command line.
+        config: frozen dataclass from which the generator is built.
+        node_histogram: ``[max_nodes + 1]`` int64, how many training graphs have n nodes; samples draw n from it.
+    """
+
+    kind: ClassVar[str]
+    config_class: ClassVar[type[Any]]
+    node_histogram: Tensor
+
+    def __init__(self, config: Any, max_nodes: int) -> None:
+        super().__init__()
+        self.config = config
+        self.max_nodes = max_nodes
+        self.register_buffer("node_histogram", torch.zeros(max_nodes + 1, dtype=torch.long))
+
+    @abstractmethod
+    def losses(self, batch: GraphBatch, generator: torch.Generator | None = None) -> dict[str, Tensor]:
+        """Return the named parts ``[]`` of the loss of a batch; one network's part never moves another's weights."""
+
+    @abstractmethod
+    def networks(self) -> dict[str, nn.Module]:
+        """Return the networks by name; gradients are clipped for each by itself."""
+
+    @abstractmethod
+    def sample(
+        self,
+        n: int,
+        *,
+        seed: int = 0,
+        num_nodes: Tensor | None = None,
+        steps: int | None = None,
+        batch_size: int = 1024,
+        callback: Callable[[int, int, Any], None] | None = None,
+    ) -> GraphBatch:
+        """Draw n graphs; graph k depends on (seed, k) only, not on n or the batch size."""
+
+    def loss(self, batch: GraphBatch, generator: torch.Generator | None = None) -> Tensor:
+        """Return the loss ``[]`` of a batch, the sum of its parts."""
+        return torch.stack(list(self.losses(batch, generator).values())).sum()
+
+    def fit_node_counts(self, histogram: Tensor) -> None:
+        """Keep how many training graphs have n = 0, 1, .. nodes, ``[K]`` integer.
+
+        Raises:
+            InputError: a graph is larger than the model allows, or the histogram is empty.
+        """
+        histogram = histogram.to(torch.long)
+        large = int(histogram[self.max_nodes + 1 :].sum())
+        if large or int(histogram.sum()) == 0:
+            raise InputError(
+                f"{large} of {int(histogram.sum())} training graphs have more than max_nodes = {self.max_nodes} nodes; "
+                "raise max_nodes or build the store with a smaller limit"
+            )
+        self.node_histogram.zero_()
+        kept = histogram[: self.max_nodes + 1]
+        self.node_histogram[: kept.numel()] = kept
+
+    def draw_node_counts(self, n: int, seed: int) -> Tensor:
+        """Draw ``[n]`` node counts from the training histogram; the first k do not depend on n."""
+        if int(self.node_histogram.sum()) == 0:
+            raise InputError("this model holds no node counts: train it first, or pass num_nodes")
+        weights = self.node_histogram.to("cpu", torch.float64)
+        uniform = torch.rand(n, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+        return torch.searchsorted((weights / weights.sum()).cumsum(0), uniform).clamp(max=self.max_nodes)
+
+    def save(
+        self, directory: str | os.PathLike[str], *, metadata: dict[str, Any], ema: dict[str, Tensor] | None = None
+    ) -> None:
+        """Write the checkpoint files into an existing ``directory`` (see ``graphinv._files.atomic_directory``)."""
+        from safetensors.torch import save_file
+
+        folder = Path(directory)
+        config = {
+            "format": FORMAT,
+            "generator": self.kind,
+            "config": dataclasses.asdict(self.config),
+            "metadata": metadata,
+        }
+        (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+        save_file({k: v.contiguous() for k, v in self.state_dict().items()}, folder / "model.safetensors")
+        if ema is not None:
+            save_file({k: v.contiguous() for k, v in ema.items()}, folder / "ema.safetensors")
+
+    @staticmethod
+    def load(directory: str | os.PathLike[str], *, weights: str = "ema") -> tuple[GraphGenerator, dict[str, Any]]:
+        """Read a checkpoint directory; return the generator in eval mode and the metadata it was saved with.
+
+        Args:
+            directory: holds config.json and model.safetensors.
+            weights: "ema" (averaged weights where the checkpoint has them) or "raw".
+
+        Raises:
+            CheckpointError: a file is missing or unreadable, a key is unknown or missing, or a shape differs.
+        """
+        folder = Path(directory)
+        content = _read_json(folder / "config.json")
+        kind = content.get("generator")
+        if kind not in _KINDS or content.get("format") != FORMAT:
+            raise CheckpointError(
+                f"{folder}: expected format {FORMAT} of one of {sorted(_KINDS)}, "
+                f"got format {content.get('format')} of {kind!r}; it may come from another version of graphinv"
+            )
+        module, name = _KINDS[kind].split(":")
+        cls = getattr(import_module(module), name)
+        generator: GraphGenerator = cls(_config_from(cls.config_class, content.get("config"), folder))
+        averaged = folder / "ema.safetensors"
+        file = averaged if weights == "ema" and averaged.exists() else folder / "model.safetensors"
+        _load_weights(generator, file)
+        return generator.eval(), content.get("metadata", {})
+
+
+def _config_from(cls: type[Any], values: Any, folder: Path) -> Any:
+    known = {f.name: f for f in dataclasses.fields(cls)}
+    if not isinstance(values, dict) or not set(values) <= set(known):
+        unknown = sorted(set(values) - set(known)) if isinstance(values, dict) else [type(values).__name__]
+        raise CheckpointError(
+            f"{folder / 'config.json'}: unknown configuration keys {unknown}; this version of graphinv knows "
+            f"{sorted(known)}. Load it with the version that wrote it, or retrain"
+        )
+    try:
+        return cls(**values)
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"{folder / 'config.json'}: {error}") from error
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    if not file.exists():
+        raise CheckpointError(f"{file.parent} is not a checkpoint: it has no {file.name}; give the run directory")
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise CheckpointError(f"cannot read {file}: {error}; the checkpoint is damaged, take another one") from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{file}: expected a JSON object, got {type(content).__name__}")
+    return content
+
+
+def _load_weights(model: nn.Module, file: Path) -> None:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        state = load_file(file)
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"cannot read {file}: {error}; the checkpoint is damaged or incomplete") from error
+    own = model.state_dict()
+    unknown, missing = sorted(set(state) - set(own)), sorted(set(own) - set(state))
+    shapes = [
+        f"{k}: {list(state[k].shape)} in the file, {list(own[k].shape)} in the model"
+        for k in own
+        if k in state and state[k].shape != own[k].shape
+    ]
+    if unknown or missing or shapes:
+        raise CheckpointError(
+            f"{file} does not fit its config.json: unknown {unknown[:5]}, missing {missing[:5]}, other shapes "
+            f"{shapes[:5]}; the two files come from different models"
+        )
+    model.load_state_dict(state)

@@ -1,0 +1,60 @@
+"""The table of functions every backend fills, and the plain torch version that is its reference.
+
+A table works on real rows [N, F] and sees no gradients; dtypes narrower than float32 are widened before it.
+On a CPU, and for integers anywhere, scattering by index is deterministic; other floats use offset kernels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+Kernel = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Kernels:
+    """Functions of (rows, ptr [S+1], index [N]); an empty segment gives 0 in every reduction."""
+
+    sum: Kernel  # [N, F] -> [S, F]
+    min: Kernel  # [N, F] -> [S, F], a NaN wins
+    max: Kernel  # [N, F] -> [S, F], a NaN wins
+    spread: Kernel  # [S, F] -> [N, F], row n is the row of its segment: the adjoint of sum
+
+
+def _sum(x: Tensor, ptr: Tensor, index: Tensor) -> Tensor:
+    if _in_index_order(x):
+        return x.new_zeros(ptr.numel() - 1, x.shape[1]).index_add_(0, index, x)
+    return torch.segment_reduce(x.contiguous(), "sum", offsets=ptr, axis=0, unsafe=True, initial=0)
+
+
+def _min(x: Tensor, ptr: Tensor, index: Tensor) -> Tensor:
+    return _extreme(x, ptr, index, "min")
+
+
+def _max(x: Tensor, ptr: Tensor, index: Tensor) -> Tensor:
+    return _extreme(x, ptr, index, "max")
+
+
+def _extreme(x: Tensor, ptr: Tensor, index: Tensor, reduce: str) -> Tensor:
+    if _in_index_order(x):
+        out = x.new_zeros(ptr.numel() - 1, x.shape[1])
+        rows = index.unsqueeze(1).expand_as(x)
+        return out.scatter_reduce_(0, rows, x, f"a{reduce}", include_self=False)
+    out = torch.segment_reduce(x.contiguous(), reduce, offsets=ptr, axis=0, unsafe=True)
+    return out.masked_fill_((ptr.diff() == 0).unsqueeze(1), 0)
+
+
+def _spread(x: Tensor, ptr: Tensor, index: Tensor) -> Tensor:
+    return x.index_select(0, index)
+
+
+def _in_index_order(x: Tensor) -> bool:
+    # The offset kernels know no integers; on a CPU scattering is faster, but only from 16 numbers a row on.
+    return not x.is_floating_point() or (x.device.type == "cpu" and x.shape[1] >= 16)
+
+
+KERNELS = Kernels(sum=_sum, min=_min, max=_max, spread=_spread)

@@ -1,0 +1,81 @@
+"""The settings of a training, as one frozen dataclass."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Literal
+
+from graphinv.errors import InputError
+
+__all__ = ["TrainConfig", "parse_duration"]
+
+_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How a generator is trained.
+
+    Attributes:
+        max_epochs: passes over the training split.
+        max_time: wall-clock limit such as "30m" or "1h30m"; whichever limit comes first ends the training.
+        batch_size: graphs per step.
+        learning_rate, weight_decay: of Adam.
+        schedule: "exponential" multiplies the rate by ``gamma`` after each epoch (the paper's), "cosine" lets it fall
+            to zero at ``max_epochs``.
+        gamma: factor of the exponential schedule.
+        clip: gradient norm limit, for each network by itself; 0 switches clipping off.
+        ema: decay of the averaged weights, warmed up as min(ema, (1 + n) / (10 + n)) at update n.
+        use_ema: sample from (and validate) the averaged weights.
+        bucket: batches of graphs of like size; off, batches are drawn regardless of size.
+        validate_every: epochs between validations.
+        seed: of the order of the batches and of the noise.
+        accelerator, devices, precision: as in ``lightning.Trainer``.
+    """
+
+    max_epochs: int = 300
+    max_time: str | None = None
+    batch_size: int = 1024
+    learning_rate: float = 5e-3
+    weight_decay: float = 1e-4
+    schedule: Literal["exponential", "cosine"] = "exponential"
+    gamma: float = 0.999
+    clip: float = 1.0
+    ema: float = 0.999
+    use_ema: bool = True
+    bucket: bool = True
+    validate_every: int = 1
+    seed: int = 0
+    accelerator: str = "auto"
+    devices: int = 1
+    precision: str = "32-true"
+
+    def __post_init__(self) -> None:
+        positive = {"max_epochs": self.max_epochs, "batch_size": self.batch_size, "learning_rate": self.learning_rate}
+        for name, value in positive.items():
+            if value <= 0:
+                raise InputError(f"{name} must be above 0, got {value}")
+        if not 0 <= self.ema < 1 or not 0 < self.gamma <= 1:
+            raise InputError(f"expected 0 <= ema < 1 and 0 < gamma <= 1, got {self.ema} and {self.gamma}")
+        if self.max_time is not None:
+            parse_duration(self.max_time)
+
+
+def parse_duration(text: str) -> timedelta:
+    """Return the time that "90s", "30m", "1h30m" or "2d" means.
+
+    Raises:
+        InputError: the text is not of this form, or means no time at all.
+
+    Example:
+        >>> parse_duration("1h30m").total_seconds()
+        5400.0
+    """
+    if not re.fullmatch(r"(\d+(\.\d+)?[smhd])+", text):
+        raise InputError(f"cannot read the duration {text!r}; write it like 90s, 30m, 1h30m or 2d")
+    seconds = sum(float(n) * _UNITS[u] for n, u in re.findall(r"(\d+(?:\.\d+)?)([smhd])", text))
+    if seconds <= 0:
+        raise InputError(f"the duration {text!r} is no time at all")
+    return timedelta(seconds=seconds)

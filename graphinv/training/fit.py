@@ -1,0 +1,148 @@
+"""``train``: a generator, a store and a run directory in, checkpoints out."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import graphinv
+from graphinv._files import atomic_path
+from graphinv.data import GraphStore
+from graphinv.errors import InputError
+from graphinv.models import GraphGenerator
+from graphinv.training.config import TrainConfig, parse_duration
+
+__all__ = ["train"]
+
+
+def train(
+    generator: GraphGenerator,
+    store: GraphStore,
+    directory: str | os.PathLike[str],
+    config: TrainConfig | None = None,
+    *,
+    resume: bool | Literal["auto"] = False,
+    progress: bool = True,
+    **changes: Any,
+) -> Path:
+    """Train ``generator`` on ``store`` and return the run directory.
+
+    The run directory holds ``last/`` and ``best/`` (checkpoints), ``train.json`` (the settings) and ``logs/`` (CSV).
+
+    Args:
+        generator: the model; its node counts are taken from the store.
+        store: the graphs, with a train split.
+        directory: the run directory.
+        config: settings; the defaults of ``TrainConfig`` if None.
+        resume: True goes on from ``last/`` and fails without it, "auto" goes on if it is there, False starts anew.
+        progress: show a bar.
+        changes: fields of ``TrainConfig`` to replace, such as ``max_time="30m"``.
+
+    Raises:
+        InputError: the directory holds a run and ``resume`` is False, there is nothing to resume, the store has
+            no training graphs, or its vocabulary does not fit the model.
+    """
+    settings = dataclasses.replace(config or TrainConfig(), **changes)
+    folder = Path(directory)
+    state = _resume_from(folder, resume)
+    _check(generator, store)
+    generator.fit_node_counts(store.node_histogram("train"))
+    folder.mkdir(parents=True, exist_ok=True)
+    with atomic_path(folder / "train.json") as file:
+        file.write_text(json.dumps(dataclasses.asdict(settings), indent=2) + "\n")
+    _fit(generator, store, folder, settings, state, progress)
+    return folder
+
+
+def _fit(
+    generator: GraphGenerator,
+    store: GraphStore,
+    folder: Path,
+    settings: TrainConfig,
+    state: Path | None,
+    progress: bool,
+) -> None:
+    import lightning
+    from lightning.pytorch.callbacks import Timer
+    from lightning.pytorch.loggers import CSVLogger
+
+    from graphinv.training.callbacks import CheckpointDirectories, EpochBar, WarmupEMA
+    from graphinv.training.module import GeneratorModule, validation_split
+
+    ema = WarmupEMA(settings.ema) if settings.use_ema else None
+    callbacks: list[Any] = [CheckpointDirectories(folder, _metadata(store, settings), ema)]
+    callbacks += [c for c in (ema, EpochBar() if progress else None) if c is not None]
+    if settings.max_time is not None:
+        callbacks.append(Timer(parse_duration(settings.max_time), interval="step", verbose=False))
+    with _quiet():
+        trainer = lightning.Trainer(
+            max_epochs=settings.max_epochs,
+            accelerator=settings.accelerator,
+            devices=settings.devices,
+            precision=settings.precision,  # type: ignore[arg-type]
+            callbacks=callbacks,
+            logger=CSVLogger(folder, name="logs"),
+            check_val_every_n_epoch=settings.validate_every,
+            limit_val_batches=1.0 if validation_split(store) else 0,
+            num_sanity_val_steps=0,
+            reload_dataloaders_every_n_epochs=1,
+            use_distributed_sampler=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
+        module = GeneratorModule(generator, store, settings)
+        trainer.fit(module, ckpt_path=state, weights_only=True if state else None)
+
+
+def _resume_from(folder: Path, resume: bool | Literal["auto"]) -> Path | None:
+    state = folder / "last" / "trainer.ckpt"
+    if state.exists() and resume is False:
+        raise InputError(f"{folder} holds a training already; resume it, or choose another directory")
+    if not state.exists() and resume is True:
+        raise InputError(f"nothing to resume: {state} does not exist")
+    return state if state.exists() else None
+
+
+def _check(generator: GraphGenerator, store: GraphStore) -> None:
+    if not store.indices("train").numel():
+        raise InputError("the store has no training graphs; build it with a split that has some, such as --split none")
+    known = len(store.vocabulary.nodes)
+    if getattr(generator.config, "node_input", "type") == "type" and known != generator.config.features:
+        raise InputError(
+            f"the store knows {known} node types {list(store.vocabulary.nodes)}, the model {generator.config.features}; "
+            f"set features = {known}, or build the store with the vocabulary the model was made for"
+        )
+
+
+def _metadata(store: GraphStore, settings: TrainConfig) -> dict[str, Any]:
+    return {
+        "vocabulary": store.vocabulary.to_json(),
+        "store": {"hash": store.content_hash, "graphs": len(store.indices("train"))},
+        "graphinv": graphinv.__version__,
+        "training": dataclasses.asdict(settings),
+    }
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep Lightning's notices on devices and workers out of the terminal; its errors stay."""
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", category=UserWarning, module="lightning")
+            warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

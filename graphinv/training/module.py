@@ -1,0 +1,112 @@
+"""A generator as a Lightning module: one Adam over its networks, each clipped by itself.
+
+The networks of GDSS have disjoint gradients, so one optimiser equals the paper's two.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lightning
+import torch
+from torch import Tensor
+
+from graphinv.data import GraphLoader, GraphStore
+from graphinv.graphs import GraphBatch
+from graphinv.models import GraphGenerator
+from graphinv.training.config import TrainConfig
+
+__all__ = ["GeneratorModule"]
+
+
+class GeneratorModule(lightning.LightningModule):
+    """Trains ``generator`` on the train split of ``store``, validates on its valid split (test, if it has none).
+
+    Args:
+        generator: the model.
+        store: the graphs.
+        settings: see ``TrainConfig``.
+    """
+
+    def __init__(self, generator: GraphGenerator, store: GraphStore, settings: TrainConfig) -> None:
+        super().__init__()
+        self.generator = generator
+        self.store = store
+        self.settings = settings
+        self.noise: torch.Generator | None = None
+
+    def train_dataloader(self) -> GraphLoader:
+        """Return the batches of the current epoch; their order depends on (seed, epoch) only."""
+        s = self.settings
+        world = (self.trainer.global_rank, self.trainer.world_size)
+        loader = GraphLoader(
+            self.store, "train", s.batch_size, seed=s.seed, bucket=s.bucket, rank=world[0], world_size=world[1]
+        )
+        loader.set_epoch(self.current_epoch)
+        return loader
+
+    def val_dataloader(self) -> GraphLoader | list[Any]:
+        """Return the validation batches, the same ones every time."""
+        split = validation_split(self.store)
+        if split is None:
+            return []
+        return GraphLoader(self.store, split, self.settings.batch_size, shuffle=False, bucket=True)
+
+    def on_fit_start(self) -> None:
+        """Seed the noise, one stream per rank."""
+        if self.noise is None:
+            self.noise = self._generator(self.settings.seed + 7919 * self.global_rank)
+
+    def training_step(self, batch: GraphBatch, index: int) -> Tensor:
+        """Return the loss of a batch."""
+        parts = self.generator.losses(batch, self.noise)
+        self._log("train", parts, batch)
+        return torch.stack(list(parts.values())).sum()
+
+    def on_validation_epoch_start(self) -> None:
+        """Draw the same times and noise in every validation, so that its losses can be compared."""
+        self._validation_noise = self._generator(self.settings.seed + 1)
+
+    def validation_step(self, batch: GraphBatch, index: int) -> None:
+        """Log the loss of a batch."""
+        self._log("valid", self.generator.losses(batch, self._validation_noise), batch)
+
+    def configure_optimizers(self) -> Any:
+        """Return Adam and the schedule of the settings."""
+        s = self.settings
+        optimizer = torch.optim.Adam(self.generator.parameters(), lr=s.learning_rate, weight_decay=s.weight_decay)
+        rule: torch.optim.lr_scheduler.LRScheduler
+        if s.schedule == "cosine":
+            rule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=s.max_epochs)
+        else:
+            rule = torch.optim.lr_scheduler.ExponentialLR(optimizer, s.gamma)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": rule, "interval": "epoch"}}
+
+    def configure_gradient_clipping(self, *args: Any, **kwargs: Any) -> None:
+        """Clip the gradient norm of each network by itself."""
+        if self.settings.clip > 0:
+            for network in self.generator.networks().values():
+                torch.nn.utils.clip_grad_norm_(network.parameters(), self.settings.clip)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the state of the noise, so that a resumed training equals an uninterrupted one."""
+        if self.noise is not None:
+            checkpoint["noise_state"] = self.noise.get_state()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Restore the state of the noise."""
+        self.noise = self._generator(0)
+        self.noise.set_state(checkpoint["noise_state"].cpu())
+
+    def _log(self, stage: str, parts: dict[str, Tensor], batch: GraphBatch) -> None:
+        values = {f"{stage}_{name}": value.detach() for name, value in parts.items()}
+        values[f"{stage}_loss"] = torch.stack(list(values.values())).sum()
+        self.log_dict(values, on_step=False, on_epoch=True, batch_size=batch.num_graphs, sync_dist=True)
+
+    def _generator(self, seed: int) -> torch.Generator:
+        return torch.Generator(self.device).manual_seed(seed)
+
+
+def validation_split(store: GraphStore) -> str | None:
+    """Return "valid", else "test", else None: the first split that holds a graph."""
+    return next((name for name in ("valid", "test") if store.indices(name).numel()), None)

@@ -1,0 +1,100 @@
+"""The choice of a backend: scoped, local to a thread, kept for backward, explained when impossible."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+import torch
+
+import graphinv.ops
+from graphinv.errors import InputError
+from graphinv.ops import available_backends, current_backend, segment_reduce, use_backend
+from graphinv.ops import backend as backend_module
+
+needs_torch_scatter = pytest.mark.skipif(
+    "torch_scatter" not in available_backends(), reason="torch_scatter is not importable here"
+)
+
+
+def test_torch_is_available_and_the_default():
+    assert available_backends()[0] == "torch" == current_backend()
+
+
+def test_an_unknown_backend_is_named_with_the_known_ones():
+    with pytest.raises(InputError, match="unknown backend 'tritn'; available: torch, torch_scatter"):
+        use_backend("tritn")
+    assert current_backend() == "torch"
+
+
+@pytest.mark.skipif("torch_scatter" in available_backends(), reason="torch_scatter is importable here")
+def test_a_missing_backend_is_named_with_the_command_that_installs_it():
+    with pytest.raises(InputError, match="pip install --no-build-isolation torch-scatter"):
+        use_backend("torch_scatter")
+
+
+@needs_torch_scatter
+def test_a_block_restores_the_backend_even_after_an_error():
+    with pytest.raises(KeyError), use_backend("torch_scatter"):
+        assert current_backend() == "torch_scatter"
+        with use_backend("torch"):
+            assert current_backend() == "torch"
+        assert current_backend() == "torch_scatter"
+        raise KeyError
+    assert current_backend() == "torch"
+
+
+@needs_torch_scatter
+def test_a_call_sets_the_backend_from_then_on_in_its_thread_only():
+    seen = []
+
+    def work() -> None:
+        use_backend("torch_scatter")
+        seen.append(current_backend())
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert seen == ["torch_scatter"] and current_backend() == "torch"
+
+
+@needs_torch_scatter
+def test_backends_agree():
+    x = torch.randn(50, 7, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    ptr = torch.tensor([0, 0, 20, 21, 50])
+    for reduce in ("sum", "mean", "std"):
+        with use_backend("torch_scatter"):
+            other = segment_reduce(x, ptr, reduce)
+        torch.testing.assert_close(other, segment_reduce(x, ptr, reduce))
+
+
+@needs_torch_scatter
+def test_backward_runs_on_the_backend_of_the_forward_pass():
+    x = torch.ones(4, 3, requires_grad=True)
+    with use_backend("torch_scatter"):
+        out = segment_reduce(x, torch.tensor([0, 4]), "mean")
+    out.sum().backward()
+    node = out.grad_fn
+    while not hasattr(node, "segments"):
+        node = node.next_functions[0][0]
+    assert node.segments.kernels is not backend_module.current_kernels()
+    assert torch.equal(x.grad, torch.full((4, 3), 0.25))
+
+
+def test_every_backend_is_loaded_once():
+    assert backend_module.current_kernels() is backend_module.current_kernels()
+
+
+def test_the_public_names_are_those_of_the_contract():
+    assert set(graphinv.ops.__all__) == {
+        "available_backends",
+        "current_backend",
+        "index_to_ptr",
+        "ptr_to_index",
+        "segment_fold",
+        "segment_reduce",
+        "segment_softmax",
+        "segment_sort",
+        "use_backend",
+    }
+    assert all(hasattr(graphinv.ops, name) for name in graphinv.ops.__all__)

@@ -1,0 +1,173 @@
+"""SMILES and numbers out of text files, one data line at a time, gzip or not.
+
+Every data line yields exactly one item, an empty line an empty text, so that line numbers stay true and whoever
+counts rejects can count them all. Nothing here knows chemistry.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import hashlib
+import math
+import os
+import sys
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import IO
+
+import torch
+from torch import Tensor
+
+from graphinv.errors import InputError
+
+__all__ = ["file_sha256", "read_columns", "read_smiles"]
+
+_TABLES = {".csv": ",", ".tsv": "\t"}
+_TEXTS = (".smi", ".smiles", ".txt", ".ism", "")
+
+
+def read_smiles(
+    path: str | os.PathLike[str], column: str | int | None = "smiles", header: bool = True
+) -> Iterator[str]:
+    """Yield the SMILES of each data line of a file, "" for an empty one; "-" is standard input.
+
+    .smi, .smiles, .txt and standard input: the first blank-separated token, or token ``column`` if it is a number.
+    .csv and .tsv: the column of that name in any case, or of that 0-based number; None is the first column.
+    ``header=False`` says a table has no header line; then a column name means the first column. Each may be .gz.
+
+    Raises:
+        InputError: the file is missing, empty, not UTF-8 text, a damaged gzip file, of an unknown kind, or has no
+            such column. A file that cannot be found is reported at once, the rest when its line is read.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> file = pathlib.Path(tempfile.mkdtemp()) / "a.csv"
+        >>> _ = file.write_text("id,SMILES\\n1,CCO\\n2,C\\n")
+        >>> list(read_smiles(file))
+        ['CCO', 'C']
+    """
+    if str(path) == "-":
+        return _tokens(_decoded(sys.stdin.buffer, "standard input"), column)
+    kind = _kind(Path(path))
+    if kind in _TABLES:
+        return _table_column(Path(path), _TABLES[kind], column, header)
+    return _tokens(_lines(Path(path)), column)
+
+
+def read_columns(path: str | os.PathLike[str], columns: Sequence[str]) -> dict[str, Tensor]:
+    """Return the named columns of a .csv or .tsv file (.gz or not) as ``[lines]`` float64, NaN where empty.
+
+    Raises:
+        InputError: as ``read_smiles``, or a cell is no number.
+    """
+    file = Path(path)
+    if _kind(file) not in _TABLES:
+        raise InputError(f"{file} has no columns; expected a .csv or .tsv file with a header line")
+    rows = _rows(file, _TABLES[_kind(file)])
+    names = next(rows)
+    places = [_find_column(file, names, name) for name in columns]
+    values: list[list[float]] = [[] for _ in places]
+    for line, cells in enumerate(rows, start=2):
+        for place, numbers in zip(places, values, strict=True):
+            cell = cells[place].strip() if place < len(cells) else ""
+            try:
+                numbers.append(float(cell) if cell else math.nan)
+            except ValueError as error:
+                raise InputError(f"{file}, line {line}, column {names[place]}: {cell!r} is no number") from error
+    return {name: torch.tensor(column, dtype=torch.float64) for name, column in zip(columns, values, strict=True)}
+
+
+def file_sha256(path: str | os.PathLike[str]) -> str:
+    """Return the sha256 (hex) of the bytes of a file as it is stored.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
+    digest = hashlib.sha256()
+    try:
+        with open(path, "rb") as stream:
+            while chunk := stream.read(1 << 20):
+                digest.update(chunk)
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror or error}") from error
+    return digest.hexdigest()
+
+
+def _kind(path: Path) -> str:
+    if path.is_dir():
+        raise InputError(f"{path} is a folder; name a file in it")
+    if not path.exists():
+        raise InputError(f"{path} does not exist; give a SMILES file (.smi, .txt, .csv, each also .gz) or - for stdin")
+    kind = (path.with_suffix("") if path.suffix.lower() == ".gz" else path).suffix.lower()
+    if kind not in _TEXTS and kind not in _TABLES:
+        raise InputError(f"{path} has suffix {kind}; readable are {', '.join((*_TEXTS[:-1], *_TABLES))}, each also .gz")
+    return kind
+
+
+def _tokens(lines: Iterator[str], column: str | int | None) -> Iterator[str]:
+    place = column if isinstance(column, int) else 0
+    for line in lines:
+        tokens = line.split(None, place + 1)
+        yield tokens[place] if place < len(tokens) else ""
+
+
+def _table_column(path: Path, delimiter: str, column: str | int | None, header: bool) -> Iterator[str]:
+    rows = _rows(path, delimiter)
+    place = column if isinstance(column, int) else 0
+    if header:
+        names = next(rows)
+        place = place if column is None else _find_column(path, names, column)
+    for cells in rows:
+        yield cells[place].strip() if place < len(cells) else ""
+
+
+def _find_column(path: Path, names: Sequence[str], column: str | int) -> int:
+    lowered = [name.strip().lower() for name in names]
+    if isinstance(column, int):
+        if 0 <= column < len(names):
+            return column
+        raise InputError(f"{path} has no column {column}; it has {len(names)}, counted from 0")
+    if column.lower() in lowered:
+        return lowered.index(column.lower())
+    if len(names) == 1:
+        raise InputError(
+            f"{path} has one column and its first line is {names[0]!r}, not {column!r}; "
+            f"if that line is data, say so with --no-header (header=False)"
+        )
+    shown = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
+    raise InputError(f"{path} has no column {column!r}; its columns are {shown}; choose one with --column")
+
+
+def _rows(path: Path, delimiter: str) -> Iterator[list[str]]:
+    reader = csv.reader(_lines(path), delimiter=delimiter)
+    try:
+        yield from reader
+    except csv.Error as error:
+        raise InputError(f"{path}, line {reader.line_num}: {error}; expected a table split by {delimiter!r}") from error
+
+
+def _lines(path: Path) -> Iterator[str]:
+    opener: Callable[[Path, str], IO[bytes]] = gzip.open if path.suffix.lower() == ".gz" else open  # type: ignore[assignment]
+    try:
+        with opener(path, "rb") as stream:
+            yield from _decoded(stream, str(path))
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise InputError(f"{path} is a damaged or truncated gzip file ({error}); fetch it again") from error
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+def _decoded(stream: IO[bytes], name: str) -> Iterator[str]:
+    number = 0
+    for number, line in enumerate(stream, start=1):
+        try:
+            text = line.decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise InputError(f"{name}, line {number} is not UTF-8 text; is it compressed or binary?") from error
+        if "\0" in text:
+            raise InputError(f"{name}, line {number} is not text: it holds a NUL byte")
+        yield (text.removeprefix("\ufeff") if number == 1 else text).rstrip("\r\n")
+    if number == 0:
+        raise InputError(f"{name} is empty; expected one molecule a line")

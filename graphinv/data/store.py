@@ -1,0 +1,298 @@
+"""Graphs as columns in one memory-mapped file: types, bonds, offsets, split, source row, SMILES and properties.
+
+Each undirected bond is held once, with local node ids u < v, and a batch is made by index arithmetic alone. A store is
+not a data set class: it has no download, no transform and no per-graph objects.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from graphinv.data import _columns
+from graphinv.data._undirected import undirected_bonds
+from graphinv.data.vocabulary import Vocabulary
+from graphinv.errors import InputError, StoreError
+from graphinv.graphs import GraphBatch
+
+__all__ = ["SPLITS", "GraphStore", "Vocabulary"]
+
+SPLITS = ("train", "valid", "test", "none")  # split_id i is SPLITS[i]; "none" belongs to no split
+Split = Literal["train", "valid", "test", "none", "all"]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class GraphStore:
+    """G graphs in columns, N nodes and E undirected bonds in all.
+
+    Attributes:
+        node_type: ``[N]`` uint8, index into ``vocabulary.nodes``.
+        bond: ``[E, 2]`` uint8 (int16 or int32 if a graph has more than 255 nodes), local node ids, u < v.
+        bond_type: ``[E]`` uint8 in 1..K, K edge labels.
+        node_ptr: ``[G+1]`` int32 (int64 if it would overflow), nodes of graph g are ``node_ptr[g]:node_ptr[g+1]``.
+        bond_ptr: ``[G+1]`` likewise.
+        split_id: ``[G]`` uint8, index into ``SPLITS``: 0 train, 1 valid, 2 test, 3 in none of them.
+        row: ``[G]`` int32, 0-based data line each graph came from (header not counted, rejected lines counted).
+        smiles_bytes: ``[C]`` uint8, canonical SMILES back to back, or None.
+        smiles_ptr: ``[G+1]`` their offsets, or None.
+        properties: name -> ``[G]`` float32 or float64, NaN where unknown.
+        vocabulary: the labels of the types.
+        provenance: JSON object: sources, settings, split rule, counts.
+
+    Raises:
+        InputError: the columns do not fit each other (rows are checked by ``from_arrays`` and ``verify``).
+
+    Example:
+        >>> store = GraphStore.from_arrays([0, 1, 0], [0, 2, 3], [[0, 1]], [2], [0, 1, 1],
+        ...     vocabulary=Vocabulary(("C", "O"), ("single", "double"), "element"), smiles=["C=O", "C"])
+        >>> store.batch(torch.tensor([1, 0])).edge_index.tolist(), store.smiles([1])
+        ([[1, 2], [2, 1]], ['C'])
+    """
+
+    node_type: Tensor
+    bond: Tensor
+    bond_type: Tensor
+    node_ptr: Tensor
+    bond_ptr: Tensor
+    split_id: Tensor
+    row: Tensor
+    smiles_bytes: Tensor | None
+    smiles_ptr: Tensor | None
+    properties: dict[str, Tensor]
+    vocabulary: Vocabulary
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _columns.check_shapes(self._tensors())
+
+    def _tensors(self) -> dict[str, Tensor]:
+        optional = {"smiles_bytes": self.smiles_bytes, "smiles_ptr": self.smiles_ptr}
+        names = ("node_type", "bond", "bond_type", "node_ptr", "bond_ptr", "split_id", "row")
+        columns: dict[str, Tensor] = {name: getattr(self, name) for name in names}
+        columns |= {name: value for name, value in optional.items() if value is not None}
+        return columns | {_columns.PROPERTY + name: value for name, value in self.properties.items()}
+
+    @classmethod
+    def from_arrays(
+        cls,
+        node_type: Any,
+        node_ptr: Any,
+        bond: Any,
+        bond_type: Any,
+        bond_ptr: Any,
+        *,
+        vocabulary: Vocabulary,
+        split_id: Any = None,
+        row: Any = None,
+        smiles: Sequence[str] | None = None,
+        properties: Mapping[str, Any] | None = None,
+        provenance: Mapping[str, Any] | None = None,
+    ) -> GraphStore:
+        """Build a store from tensors, numpy arrays or lists, narrowed to the column types and checked row by row.
+
+        Without ``split_id`` every graph is in train; without ``row`` graph g is line g.
+
+        Raises:
+            InputError: shapes disagree, a bond is not u < v < nodes or is held twice, or a type has no label.
+        """
+        wide_ptr, pairs = _columns.integers("node_ptr", node_ptr), _columns.integers("bond", bond)
+        pairs = pairs if pairs.numel() else pairs.reshape(0, 2)
+        num_graphs = max(wide_ptr.numel() - 1, 0)
+        most = int(wide_ptr.diff().max()) if num_graphs else 0
+        text = None if smiles is None else [line.encode() for line in smiles]
+        lengths = torch.tensor([0] if text is None else [0, *map(len, text)], dtype=torch.int64)
+        characters = torch.frombuffer(bytearray(b"".join(text or []) or b"\0"), dtype=torch.uint8)
+        store = cls(
+            node_type=_columns.to_uint8("node_type", node_type),
+            bond=_columns.narrow_ids(pairs, max(most, int(pairs.max()) if pairs.numel() else 0)),
+            bond_type=_columns.to_uint8("bond_type", bond_type),
+            node_ptr=_columns.narrow_offsets(wide_ptr),
+            bond_ptr=_columns.narrow_offsets(_columns.integers("bond_ptr", bond_ptr)),
+            split_id=_columns.to_uint8(
+                "split_id", torch.zeros(num_graphs, dtype=torch.uint8) if split_id is None else split_id
+            ),
+            row=_columns.to_int32("row", torch.arange(num_graphs) if row is None else row),
+            smiles_bytes=None if text is None else characters[: int(lengths.sum())],
+            smiles_ptr=None if text is None else _columns.narrow_offsets(lengths.cumsum(0)),
+            properties={name: _columns.floats(column) for name, column in (properties or {}).items()},
+            vocabulary=vocabulary,
+            provenance=dict(provenance or {}),
+        )
+        store._check_rows()
+        return store
+
+    @classmethod
+    def from_graphs(cls, batch: GraphBatch, vocabulary: Vocabulary | None = None, **columns: Any) -> GraphStore:
+        """Build a store from packed undirected graphs, their edges given in both directions or in one.
+
+        Node types are ``batch.x`` ``[N]``, edge types ``batch.edge_attr`` ``[E]`` (1 without it). Without a vocabulary
+        the labels are the numbers. ``columns`` are the keyword arguments of ``from_arrays``.
+
+        Raises:
+            InputError: a self loop, a repeated edge, directions of different type, or features instead of types.
+
+        Example:
+            >>> path = GraphBatch.single(torch.tensor([0, 0]), torch.tensor([[0, 1], [1, 0]]))
+            >>> len(GraphStore.from_graphs(path))
+            1
+        """
+        bond, bond_type, bond_ptr = undirected_bonds(batch)
+        x = _columns.integers("GraphBatch.x", batch.x)
+        if x.dim() != 1:
+            raise InputError(f"a store holds node types [N], got features {list(x.shape)}; pass integer types as x")
+        if vocabulary is None:
+            most_node, most_edge = (int(t.max()) if t.numel() else 0 for t in (x, bond_type))
+            nodes = tuple(str(i) for i in range(most_node + 1))
+            vocabulary = Vocabulary(nodes, tuple(str(i) for i in range(1, max(most_edge, 1) + 1)), "generic")
+        return cls.from_arrays(x, batch.ptr, bond, bond_type, bond_ptr, vocabulary=vocabulary, **columns)
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> GraphStore:
+        """Memory-map a store; columns are read when they are used.
+
+        Raises:
+            StoreError: the file is missing, truncated, corrupt, not a graph store or of another format version.
+        """
+        columns, header = _columns.read_columns(Path(path))
+        try:
+            names = [name for name in columns if name.startswith(_columns.PROPERTY)]
+            properties = {name.removeprefix(_columns.PROPERTY): columns.pop(name) for name in names}
+            smiles = {name: columns.pop(name, None) for name in ("smiles_bytes", "smiles_ptr")}
+            vocabulary = Vocabulary.from_json(header["vocabulary"])
+            provenance, saved_hash = dict(header["provenance"]), str(header["content_hash"])
+            fields = {**columns, **smiles, "vocabulary": vocabulary, "provenance": provenance}
+            store = cls(properties=properties, **fields)  # type: ignore[arg-type]
+        except (InputError, KeyError, TypeError, ValueError) as error:
+            raise StoreError(f"{path} is corrupt ({error}); rebuild it with `graphinv data build`") from error
+        vars(store)["content_hash"] = saved_hash  # fills the cache: hashing would read the whole file
+        return store
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the store as one file, atomically.
+
+        Raises:
+            InputError: the provenance is not JSON, or the disk refuses the write; no partial file stays.
+        """
+        described = {"provenance": self.provenance, "vocabulary": self.vocabulary.to_json()}
+        _columns.write_columns(Path(path), self._tensors(), {**described, "content_hash": self.content_hash})
+
+    def verify(self) -> None:
+        """Read everything and check it: hash, offsets, bonds, types.
+
+        Raises:
+            StoreError: the content is not what was saved, or breaks a rule of the format.
+        """
+        found = _columns.content_hash(self._tensors(), self.vocabulary.to_json())
+        if found != self.content_hash:
+            raise StoreError(
+                f"the graph store is corrupt: content hash {found[:12]}..., recorded {self.content_hash[:12]}...; "
+                "rebuild it with `graphinv data build`"
+            )
+        try:
+            self._check_rows()
+        except InputError as error:
+            raise StoreError(f"the graph store is corrupt: {error}; rebuild it with `graphinv data build`") from error
+
+    def _check_rows(self) -> None:
+        _columns.check_content(self._tensors(), len(self.vocabulary.nodes), len(self.vocabulary.edges))
+
+    @cached_property
+    def content_hash(self) -> str:
+        """The sha256 of all columns, split included, and of the vocabulary; not of the provenance."""
+        return _columns.content_hash(self._tensors(), self.vocabulary.to_json())
+
+    @cached_property
+    def _node_ptr(self) -> Tensor:
+        return self.node_ptr.long()
+
+    @cached_property
+    def _bond_ptr(self) -> Tensor:
+        return self.bond_ptr.long()
+
+    @property
+    def num_graphs(self) -> int:
+        """G, the number of graphs."""
+        return self.split_id.numel()
+
+    def __len__(self) -> int:
+        return self.num_graphs
+
+    def __repr__(self) -> str:
+        sizes = f"{self.num_graphs} graphs, {self.node_type.numel()} nodes, {self.bond_type.numel()} bonds"
+        return f"GraphStore({sizes}, scheme {self.vocabulary.scheme})"
+
+    def node_counts(self, index: Tensor | Sequence[int] | None = None) -> Tensor:
+        """Return the number of nodes of each graph, or of the graphs ``index`` ``[K]``, as int64."""
+        counts = self._node_ptr.diff()
+        return counts if index is None else counts[self._index(index)]
+
+    def indices(self, split: Split = "all") -> Tensor:
+        """Return the ids of the graphs of a split in store order, int64; "all" is every graph.
+
+        Raises:
+            InputError: the split has another name than train, valid, test, none or all.
+        """
+        if split == "all":
+            return torch.arange(self.num_graphs)
+        if split not in SPLITS:
+            raise InputError(f"unknown split {split!r}; available: {', '.join(SPLITS)}, all")
+        return (self.split_id == SPLITS.index(split)).nonzero().flatten()
+
+    def node_histogram(self, split: Split = "train") -> Tensor:
+        """Return ``[max + 1]`` int64: entry n is how many graphs of the split have n nodes."""
+        return torch.bincount(self.node_counts(self.indices(split)), minlength=1)
+
+    def smiles(self, index: Tensor | Sequence[int] | None = None) -> list[str]:
+        """Return the canonical SMILES of all graphs or of the graphs ``index`` ``[K]``.
+
+        Raises:
+            InputError: the store holds no SMILES, or a graph is out of range.
+        """
+        if self.smiles_bytes is None or self.smiles_ptr is None:
+            raise InputError("this store holds no SMILES; decode its graphs, or rebuild it keeping SMILES")
+        chosen = self.indices() if index is None else self._index(index)
+        ptr, rows = _columns.widen(self.smiles_ptr.long(), chosen)
+        text = (self.smiles_bytes if index is None else self.smiles_bytes[rows]).numpy().tobytes()
+        ends = ptr.tolist()
+        return [text[a:b].decode() for a, b in zip(ends[:-1], ends[1:], strict=True)]
+
+    def batch(self, index: Tensor | Sequence[int]) -> GraphBatch:
+        """Return the graphs ``index`` ``[K]`` (repeats allowed), in that order, as a batch of K with int64 types.
+
+        Bond j of the batch is edges 2j (u -> v) and 2j + 1 (v -> u).
+
+        Raises:
+            InputError: ``index`` is not integer or a graph is out of range.
+        """
+        chosen = self._index(index)
+        ptr, nodes = _columns.widen(self._node_ptr, chosen)
+        bond_ptr, bonds = _columns.widen(self._bond_ptr, chosen)
+        shift = torch.repeat_interleave(ptr[:-1], bond_ptr.diff(), output_size=bonds.numel())
+        u, v = (ends + shift for ends in self.bond.index_select(0, bonds).unbind(1))
+        edge_index = torch.stack([torch.stack([u, v], 1).view(-1), torch.stack([v, u], 1).view(-1)])
+        bond_type = self.bond_type.index_select(0, bonds).long()
+        edge_attr = torch.stack([bond_type, bond_type], 1).view(-1)
+        x = self.node_type.index_select(0, nodes).long()
+        return GraphBatch(x, edge_index, edge_attr, ptr, 2 * bond_ptr)
+
+    def with_split(self, split_id: Tensor, rule: str) -> GraphStore:
+        """Return the store with another split: ``split_id`` ``[G]``, ``rule`` is what provenance says of it."""
+        store = replace(
+            self, split_id=_columns.to_uint8("split_id", split_id), provenance={**self.provenance, "split": rule}
+        )
+        _columns.check_range("split_id", store.split_id, 0, len(SPLITS) - 1)
+        return store
+
+    def _index(self, index: Tensor | Sequence[int]) -> Tensor:
+        chosen = _columns.integers("index", index)
+        if chosen.dim() != 1:
+            raise InputError(f"index must be [K], got shape {list(chosen.shape)}")
+        _columns.check_range("index", chosen, 0, self.num_graphs - 1)
+        return chosen

@@ -114,5 +114,5 @@ def _resolve(store: GraphStore, index: Tensor | Sequence[int] | str | None) -> T
     if isinstance(index, str):
         if index not in (*SPLITS, "all"):
             raise InputError(f"unknown split {index!r}; available: {', '.join(SPLITS)}, all")
-        return store.indices(index)  # type: ignore[arg-type]
+        return store.indices(index)
     return integers("index", index)

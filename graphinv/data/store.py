@@ -24,8 +24,8 @@ from graphinv.graphs import GraphBatch
 
 __all__ = ["SPLITS", "GraphStore", "Vocabulary"]
 
-SPLITS = ("train", "valid", "test", "none")  # split_id i is SPLITS[i]; "none" belongs to no split
 Split = Literal["train", "valid", "test", "none", "all"]
+SPLITS: tuple[Split, ...] = ("train", "valid", "test", "none")  # split_id i is SPLITS[i]; "none" belongs to no split
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -83,7 +83,7 @@ class PerGraphNoise:
 
     def _normal(self, entries: Tensor) -> Tensor:
         """Return ``[B, K]`` float64 normals of ``entries`` ``[K]`` by Box-Muller on two 32-bit halves of a hash."""
-        stream = _mix(self.keys.to(entries.device) + _mix(torch.full_like(entries[:1], self.draws)))
+        stream = _mix(self.keys.to(entries.device) + _mix(entries.new_full((1,), self.draws)))
         self.draws += 1
         bits = _mix(stream.unsqueeze(1) + _mix(entries + _GOLDEN))
         radius = ((_shift(bits, 32) + 1).to(torch.float64) * 2.0**-32).log().mul(-2).sqrt()

@@ -89,6 +89,9 @@ class VPSDE(SDE):
     def _beta(self, t: Tensor) -> Tensor:
         return self.beta_min + t * (self.beta_max - self.beta_min)
 
+    def _step(self, t: Tensor, s: Tensor) -> Tensor:
+        return (self._beta(t) * (t - s)).clamp(max=1)
+
     def _integral(self, t: Tensor, s: Tensor) -> Tensor:
         """Half the integral of beta from t to s."""
         return 0.25 * (s - t) * (2 * self.beta_min + (t + s) * (self.beta_max - self.beta_min))
@@ -109,13 +112,13 @@ class VPSDE(SDE):
         return _fit((-half).exp(), x) * x, _fit((-torch.expm1(-2 * half.abs())).sqrt(), x)
 
     def discretise(self, x: Tensor, t: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the step of DDPM with beta_i = beta(t) (t - s)."""
-        beta = self._beta(t) * (t - s)
+        """Return the step of DDPM with beta_i = beta(t) (t - s), at most 1: a longer step would have no real root."""
+        beta = self._step(t, s)
         return _fit((1 - beta).sqrt() - 1, x) * x, _fit(beta.sqrt(), x)
 
     def langevin_scale(self, t: Tensor, s: Tensor) -> Tensor:
-        """Return alpha_i = 1 - beta_i of the step."""
-        return 1 - self._beta(t) * (t - s)
+        """Return alpha_i = 1 - beta_i of the step, at least 0."""
+        return 1 - self._step(t, s)
 
 
 @dataclass(frozen=True)

@@ -47,6 +47,13 @@ class GraphGenerator(nn.Module, ABC):
         self.max_nodes = max_nodes
         self.register_buffer("node_histogram", torch.zeros(max_nodes + 1, dtype=torch.long))
 
+    @classmethod
+    def seeded(cls: type[Generator], config: Any, seed: int) -> Generator:
+        """Build a generator whose initial weights depend on ``seed`` only; the global random state stays as it was."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return cls(config)  # type: ignore[call-arg]
+
     @abstractmethod
     def losses(self, batch: GraphBatch, generator: torch.Generator | None = None) -> dict[str, Tensor]:
         """Return the named parts ``[]`` of the loss of a batch; one network's part never moves another's weights."""

@@ -154,11 +154,12 @@ class GDSS(GraphGenerator):
         )
 
     @classmethod
-    def preset(cls, name: str, **changes: Any) -> GDSS:
+    def preset(cls, name: str, *, seed: int = 0, **changes: Any) -> GDSS:
         """Return an untrained model with the paper's settings for a data set.
 
         Args:
             name: qm9, zinc250k, zinc250k-gmh, ego_small, community_small, ENZYMES, grid or smallmol.
+            seed: of the initial weights.
             changes: fields of ``GDSSConfig`` to replace.
 
         Example:
@@ -167,7 +168,7 @@ class GDSS(GraphGenerator):
         """
         from graphinv.models.presets import gdss_preset
 
-        return cls(replace(gdss_preset(name).model, **changes))
+        return cls.seeded(replace(gdss_preset(name).model, **changes), seed)
 
     def networks(self) -> dict[str, nn.Module]:
         """Return the node and the edge network."""
@@ -194,8 +195,8 @@ class GDSS(GraphGenerator):
             kind = dense.x.to(torch.long)
             if batch.x.dim() != 1 or (kind.numel() and int(kind.max()) >= size):
                 raise InputError(
-                    f"this model knows {size} node types (0..{size - 1}), the batch holds x {list(batch.x.shape)} up to "
-                    f"{int(kind.max())}: store and model have different vocabularies"
+                    f"this model knows {size} node types (0..{size - 1}), the batch holds x {list(batch.x.shape)} "
+                    f"up to {int(kind.max())}: store and model have different vocabularies"
                 )
         x = nn.functional.one_hot(kind, size).to(dtype)
         return DenseGraphs(x, dense.adj.to(dtype), dense.mask).masked()
@@ -252,7 +253,7 @@ class GDSS(GraphGenerator):
         if counts.shape != (n,) or (n and int(counts.min()) < 0):
             raise InputError(f"num_nodes must be [{n}] counts >= 0, got {list(counts.shape)}")
         order = torch.argsort(counts, stable=True)
-        chunks = order.split(batch_size) if n else ()
+        chunks = [order[k : k + batch_size] for k in range(0, n, batch_size)]
         parts = []
         for number, chunk in enumerate(chunks):
             tick = None if callback is None else _shifted(callback, number, len(chunks))

@@ -6,7 +6,9 @@ the paper runs 1000 predictor-corrector steps; ``paper_sampler`` keeps the latte
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, Literal
 
 from graphinv.errors import InputError
 from graphinv.models.gdss import GDSSConfig, SamplerConfig
@@ -20,21 +22,17 @@ class GDSSPreset:
 
     Attributes:
         model: the networks and SDEs.
-        batch_size, epochs, learning_rate: of training.
-        use_ema: sample from averaged weights.
+        training: fields of ``graphinv.TrainConfig``.
         paper_sampler: the sampler of the published configuration.
     """
 
     model: GDSSConfig
-    batch_size: int
-    epochs: int
-    learning_rate: float
-    use_ema: bool
+    training: Mapping[str, Any]
     paper_sampler: SamplerConfig
 
 
-def _generic(features: int, nodes: int, **changes: object) -> GDSSConfig:
-    settings: dict[str, object] = {
+def _generic(features: int, nodes: int, **changes: Any) -> GDSSConfig:
+    settings: dict[str, Any] = {
         "node_input": "degree",
         "node_sde": "vp",
         "edge_sde": "vp",
@@ -44,11 +42,15 @@ def _generic(features: int, nodes: int, **changes: object) -> GDSSConfig:
         "edge_depth": 5,
         "mlp_layers": 2,
     }
-    return GDSSConfig(features=features, max_nodes=nodes, **{**settings, **changes})  # type: ignore[arg-type]
+    return GDSSConfig(features=features, max_nodes=nodes, **{**settings, **changes})
 
 
-def _paper(solver: str, snr: float, scale_eps: float) -> SamplerConfig:
-    return SamplerConfig(solver, 1000, snr, scale_eps, "batch", False, "threshold")  # type: ignore[arg-type]
+def _training(batch_size: int, epochs: int, rate: float, **changes: Any) -> Mapping[str, Any]:
+    return {"batch_size": batch_size, "max_epochs": epochs, "learning_rate": rate, **changes}
+
+
+def _paper(solver: Literal["s4", "reverse", "euler"], snr: float, scale_eps: float) -> SamplerConfig:
+    return SamplerConfig(solver, 1000, snr, scale_eps, "batch", False, "threshold")
 
 
 _ZINC = GDSSConfig(
@@ -66,14 +68,16 @@ _GRID = _generic(
 )  # fmt: skip
 
 _PRESETS = {
-    "smallmol": GDSSPreset(GDSSConfig(max_nodes=7), 256, 20, 0.005, True, _paper("reverse", 0.2, 0.7)),
-    "qm9": GDSSPreset(GDSSConfig(), 1024, 300, 0.005, False, _paper("reverse", 0.2, 0.7)),
-    "zinc250k": GDSSPreset(_ZINC, 1024, 500, 0.005, False, _paper("reverse", 0.2, 0.9)),
-    "zinc250k-gmh": GDSSPreset(_ZINC_GMH, 1024, 800, 0.005, False, _paper("reverse", 0.2, 0.8)),
-    "ego_small": GDSSPreset(_EGO, 128, 5000, 0.01, False, _paper("euler", 0.0, 0.0)),
-    "community_small": GDSSPreset(_COMMUNITY, 128, 5000, 0.01, False, _paper("euler", 0.05, 0.7)),
-    "ENZYMES": GDSSPreset(_ENZYMES, 64, 5000, 0.01, True, _paper("s4", 0.15, 0.7)),
-    "grid": GDSSPreset(_GRID, 8, 5000, 0.01, True, _paper("reverse", 0.1, 0.7)),
+    "smallmol": GDSSPreset(
+        GDSSConfig(max_nodes=7), _training(256, 40, 0.005, schedule="cosine"), _paper("reverse", 0.2, 0.7)
+    ),
+    "qm9": GDSSPreset(GDSSConfig(), _training(1024, 300, 0.005), _paper("reverse", 0.2, 0.7)),
+    "zinc250k": GDSSPreset(_ZINC, _training(1024, 500, 0.005), _paper("reverse", 0.2, 0.9)),
+    "zinc250k-gmh": GDSSPreset(_ZINC_GMH, _training(1024, 800, 0.005), _paper("reverse", 0.2, 0.8)),
+    "ego_small": GDSSPreset(_EGO, _training(128, 5000, 0.01), _paper("euler", 0.0, 0.0)),
+    "community_small": GDSSPreset(_COMMUNITY, _training(128, 5000, 0.01), _paper("euler", 0.05, 0.7)),
+    "ENZYMES": GDSSPreset(_ENZYMES, _training(64, 5000, 0.01), _paper("s4", 0.15, 0.7)),
+    "grid": GDSSPreset(_GRID, _training(8, 5000, 0.01), _paper("reverse", 0.1, 0.7)),
 }
 
 

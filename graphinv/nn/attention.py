@@ -103,7 +103,8 @@ class AttentionLayer(nn.Module):
         channels, size = pairs.size(0), x.size(1)
         adj = normalise(from_pairs(pairs, size, diagonal=1.0))  # [C, B, M, M]
         mixed = (adj @ x).flatten(1, 2)  # [C, B*M, inputs]
-        qkv = torch.baddbmm(self.bias, mixed, self.weight).reshape(channels, *x.shape[:2], -1)  # [C, B, M, width]
+        qkv = torch.baddbmm(self.bias, mixed, self.weight)
+        qkv = qkv.reshape(channels, *x.shape[:2], self.weight.size(-1))  # [C, B, M, width]
         nodes = edges = None
         if self.node_mlp is not None:
             values = qkv[..., -(self.node_mlp.widths[0] // channels) :]
@@ -117,6 +118,7 @@ class AttentionLayer(nn.Module):
         """Return the symmetrised scores ``[C, B, P]`` of ``qk`` ``[C, B, M, 2*attention]``."""
         size = qk.size(2)
         upper, lower, _ = pair_index(size, qk.device)
-        heads = qk.reshape(*qk.shape[:-1], 2, self.heads, -1).permute(3, 4, 0, 1, 2, 5)  # [2, H, C, B, M, d]
+        width = self.attention // self.heads
+        heads = qk.reshape(*qk.shape[:-1], 2, self.heads, width).permute(3, 4, 0, 1, 2, 5)  # [2, H, C, B, M, d]
         score = torch.tanh((heads[0] * self.scale) @ heads[1].transpose(-1, -2)).sum(0).flatten(-2)
         return (score.index_select(-1, upper) + score.index_select(-1, lower)) * (0.5 / self.heads)

@@ -56,4 +56,4 @@ class MLP(nn.Module):
         for k, linear in enumerate(cast("list[nn.Linear]", self.linears)):
             flat = torch.addmm(linear.bias.unsqueeze(1), linear.weight, flat)
             flat = flat if k == last else self.activation(flat)
-        return flat.reshape(-1, *x.shape[1:])
+        return flat.reshape(self.widths[-1], *x.shape[1:])

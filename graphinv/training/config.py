@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Literal
+from typing import Any, Literal
 
 from graphinv.errors import InputError
 
@@ -61,6 +61,18 @@ class TrainConfig:
             raise InputError(f"expected 0 <= ema < 1 and 0 < gamma <= 1, got {self.ema} and {self.gamma}")
         if self.max_time is not None:
             parse_duration(self.max_time)
+
+    @classmethod
+    def preset(cls, name: str, **changes: Any) -> TrainConfig:
+        """Return the settings that go with ``GDSS.preset(name)``.
+
+        Example:
+            >>> TrainConfig.preset("qm9", max_time="30m").batch_size
+            1024
+        """
+        from graphinv.models import gdss_preset
+
+        return cls(**{**gdss_preset(name).training, **changes})
 
 
 def parse_duration(text: str) -> timedelta:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
-import graphinv
+from graphinv import __version__
 from graphinv._files import atomic_path
 from graphinv.data import GraphStore
 from graphinv.errors import InputError
@@ -117,8 +117,8 @@ def _check(generator: GraphGenerator, store: GraphStore) -> None:
     known = len(store.vocabulary.nodes)
     if getattr(generator.config, "node_input", "type") == "type" and known != generator.config.features:
         raise InputError(
-            f"the store knows {known} node types {list(store.vocabulary.nodes)}, the model {generator.config.features}; "
-            f"set features = {known}, or build the store with the vocabulary the model was made for"
+            f"the store knows {known} node types {list(store.vocabulary.nodes)}, the model "
+            f"{generator.config.features}; set features = {known}, or build the store with the model's vocabulary"
         )
 
 
@@ -126,7 +126,7 @@ def _metadata(store: GraphStore, settings: TrainConfig) -> dict[str, Any]:
     return {
         "vocabulary": store.vocabulary.to_json(),
         "store": {"hash": store.content_hash, "graphs": len(store.indices("train"))},
-        "graphinv": graphinv.__version__,
+        "graphinv": __version__,
         "training": dataclasses.asdict(settings),
     }
 

@@ -1,0 +1,1 @@
+"""What a set of samples is worth: counts and rates with their denominators stated."""

@@ -1,0 +1,146 @@
+"""How many samples are molecules, in the four senses the literature uses, and how many are distinct and new.
+
+Every rate of validity is over all samples: empty lines, "None" and unreadable text are invalid, never dropped.
+Distribution distances (FCD, NSPDK) live elsewhere.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from rdkit import Chem, rdBase
+from tqdm.auto import tqdm
+
+from graphinv.errors import InputError
+from graphinv.mol._encode import atom_label, flat_smiles, parse_smiles
+from graphinv.mol.codec import canonical_smiles
+from graphinv.mol.valence import add_charges, largest_fragment, repair_valence, sanitizes
+
+__all__ = ["format_report", "molecule_report"]
+
+DEFINITIONS = {
+    "samples": "all samples, the denominator of every valid_* and of connected",
+    "valid_strict": "sanitises as written and is one fragment",
+    "valid_fragment": "sanitises as written and so does its largest fragment; several fragments count",
+    "valid_relaxed": "sanitises, after charge +1 on N, O, S with one bond order too many; several fragments count",
+    "valid_corrected": "after valence repair, the largest fragment is a molecule",
+    "connected": "readable and one fragment, valid or not",
+    "unique": "distinct canonical SMILES without stereo of valid_strict; rate over valid_strict",
+    "novel": "unique ones absent from the training set; rate over unique",
+    "repair_edits": "charges set, bond orders lowered and bonds removed for valid_corrected, all samples together",
+    "atoms": "atoms of all readable samples as written, by element and charge",
+    "interval": "low and high: 95% Wilson score interval of the rate",
+}
+
+
+@dataclass
+class _Tally:
+    counts: Counter[str] = field(default_factory=Counter)
+    atoms: Counter[tuple[int, int]] = field(default_factory=Counter)
+    canonical: list[str] = field(default_factory=list)
+    edits: int = 0
+
+    def add(self, text: str) -> None:
+        mol = parse_smiles(text)
+        if mol is not None and mol.GetNumAtoms():
+            pieces = len(Chem.GetMolFrags(mol))
+            self.counts.update(("valid_fragment", "valid_relaxed", "valid_corrected"))
+            if pieces == 1:
+                self.counts.update(("valid_strict", "connected"))
+                self.canonical.append(flat_smiles(mol))
+        else:
+            mol = Chem.MolFromSmiles(text, sanitize=False) if text.isascii() else None
+            if mol is None or not mol.GetNumAtoms():
+                return
+            self.counts["connected"] += len(Chem.GetMolFrags(mol)) == 1
+            self.counts["valid_relaxed"] += sanitizes(add_charges(mol))
+            repaired, edits = repair_valence(mol)
+            self.edits += edits
+            self.counts["valid_corrected"] += sanitizes(largest_fragment(repaired))
+        self.atoms.update((atom.GetAtomicNum(), atom.GetFormalCharge()) for atom in mol.GetAtoms())
+
+
+def molecule_report(
+    smiles: Sequence[str],
+    train: Collection[str] | None = None,
+    *,
+    train_is_canonical: bool = False,
+    progress: bool = True,
+) -> dict[str, Any]:
+    """Validity, uniqueness, novelty and atom types of samples as a JSON object; see its "definitions".
+
+    Args:
+        smiles: one text per sample; "" and "None" stand for a sample that is no molecule.
+        train: SMILES of the training set, None leaves "novel" None.
+        train_is_canonical: the training set was written by `canonical_smiles` or taken from a store.
+        progress: a bar on stderr, from the third second on.
+
+    Raises:
+        InputError: there is no sample.
+
+    Example:
+        >>> report = molecule_report(["CO", "OC", "CCO", "CN(C)(C)C", ""], train=["CCO"])
+        >>> report["valid_strict"]["rate"], report["valid_relaxed"]["rate"]
+        (0.6, 0.8)
+        >>> report["unique"]["count"], report["novel"]["rate"]
+        (2, 0.5)
+    """
+    if not len(smiles):
+        raise InputError("expected at least one sample, got none")
+    tally = _Tally()
+    with rdBase.BlockLogs():
+        for text in tqdm(smiles, unit=" samples", delay=2.0, disable=not progress, file=sys.stderr):
+            tally.add(_first_token(text))
+    total = len(smiles)
+    report: dict[str, Any] = {"samples": total}
+    for name in ("valid_strict", "valid_fragment", "valid_relaxed", "valid_corrected", "connected"):
+        report[name] = _rate(tally.counts[name], total)
+    unique = set(tally.canonical)
+    report["unique"] = _rate(len(unique), len(tally.canonical)) | {"rate_of_samples": len(unique) / total}
+    report["novel"] = None
+    if train is not None:
+        known = set(train) if train_is_canonical else {canonical_smiles(line) for line in train}
+        report["novel"] = _rate(len(unique - known), len(unique))
+    report["repair_edits"] = tally.edits
+    report["atoms"] = {atom_label(*atom): count for atom, count in sorted(tally.atoms.items())}
+    report["definitions"] = DEFINITIONS
+    return report
+
+
+def format_report(report: dict[str, Any]) -> str:
+    """The report as a table for a terminal.
+
+    Example:
+        >>> print(format_report(molecule_report(["C", "CC", "C=F"])).splitlines()[1])
+        valid_strict          2   66.67 %  20.77 .. 93.85
+    """
+    lines = [f"{'of ' + format(report['samples'], ',') + ' samples':<16}{'count':>7}{'rate':>10}  95% interval"]
+    for name, value in report.items():
+        if isinstance(value, dict) and "count" in value:
+            rate = "-" if value["rate"] is None else f"{100 * value['rate']:.2f} %"
+            span = "" if value["rate"] is None else f"  {100 * value['low']:.2f} .. {100 * value['high']:.2f}"
+            lines.append(f"{name:<16}{value['count']:>7}{rate:>10}{span}")
+    lines.append(f"{'repair_edits':<16}{report['repair_edits']:>7}")
+    total = sum(report["atoms"].values())
+    lines.append("atoms           " + ", ".join(f"{a} {100 * n / total:.1f}%" for a, n in report["atoms"].items()))
+    return "\n".join(lines)
+
+
+def _first_token(text: str) -> str:
+    return (text.split(None, 1) or [""])[0]
+
+
+def _rate(count: int, total: int) -> dict[str, Any]:
+    """Count, rate and 95% Wilson interval; the rate of nothing is None."""
+    if total == 0:
+        return {"count": count, "rate": None, "low": None, "high": None}
+    z = 1.959964
+    p, spread = count / total, z * z / total
+    centre = (p + spread / 2) / (1 + spread)
+    half = math.sqrt(p * (1 - p) * spread + spread * spread / 4) / (1 + spread)
+    return {"count": count, "rate": p, "low": max(0.0, centre - half), "high": min(1.0, centre + half)}

@@ -1,0 +1,268 @@
+"""From a line of SMILES to plain arrays: run by worker processes, so it needs rdkit and numpy, never torch.
+
+Lines become a `Chunk` of packed columns; a line that gives no molecule is listed with one of `REASONS`.
+Atoms are heavy atoms; stereo marks, isotopes and atom-map numbers are dropped, radicals are not represented.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from graphinv.errors import InputError
+
+try:
+    from rdkit import Chem, rdBase
+except ImportError as error:
+    raise ImportError("graphinv.mol needs RDKit; install it with `pip install rdkit`") from error
+
+__all__ = ["REASONS", "Chunk", "Limits", "atom_label", "encode_chunk", "parse_atom_label", "parse_smiles"]
+
+REASONS = (
+    "unparsable",
+    "atom outside the vocabulary",
+    "too large",
+    "several fragments",
+    "empty line",
+    "bond outside the vocabulary",
+)
+_UNPARSABLE, _ATOM, _LARGE, _FRAGMENTS, _EMPTY, _BOND = range(len(REASONS))
+
+_MARKED = re.compile(r"\[\d|:\d+\]")  # an isotope or an atom-map number
+_ATOMS = re.compile(r"\[[^\]]*\]|Cl|Br|[BCNOPSFIbcnops]").findall
+_BRACKET = re.compile(r"\[\d*([A-Z][a-z]?|[a-z]{1,2})")
+_LABEL = re.compile(r"([A-Z][a-z]?)(?:([+-])(\d*))?")
+_FLAT: Any = Chem.SmilesWriteParams()
+_FLAT.doIsomericSmiles = False
+# Between these elements RDKit makes no dative bonds of its own, so bond orders can be read from one matrix.
+_COVALENT = frozenset({5, 6, 7, 8, 9, 14, 15, 16, 17, 33, 34, 35, 53})
+_MATRIX_ATOMS = 256  # beyond, the n x n matrix costs more than a walk over the bonds
+_ORDERS = {Chem.BondType.SINGLE: 1, Chem.BondType.DOUBLE: 2, Chem.BondType.TRIPLE: 3}
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a line must satisfy: ``keys`` are `atom_key` values, None for any heavy atom."""
+
+    charges: bool
+    keys: frozenset[int] | None = None
+    max_nodes: int | None = None
+    max_order: int = 3
+    keep_smiles: bool = True
+
+
+@dataclass
+class Chunk:
+    """Packed columns of the molecules kept from some lines; ``row`` counts from the first of these lines."""
+
+    lines: int
+    row: npt.NDArray[np.int32]  # [G]
+    nodes: npt.NDArray[np.int32]  # [G] atoms of each molecule
+    bonds: npt.NDArray[np.int32]  # [G] bonds of each molecule
+    key: npt.NDArray[np.uint16]  # [N] atom_key
+    bond: npt.NDArray[np.int32]  # [E, 2] local, u < v
+    order: npt.NDArray[np.uint8]  # [E]
+    smiles: bytes = b""
+    smiles_len: npt.NDArray[np.int32] = field(default_factory=lambda: np.zeros(0, np.int32))  # [G] or empty
+    rejects: list[tuple[int, int]] = field(default_factory=list)  # (row, index into REASONS)
+
+
+def atom_key(number: int, charge: int) -> int:
+    """Pack atomic number and formal charge into 16 bits."""
+    return number * 256 + charge + 128
+
+
+def split_key(key: int) -> tuple[int, int]:
+    """Undo `atom_key`: (atomic number, formal charge)."""
+    return key // 256, key % 256 - 128
+
+
+def atom_label(number: int, charge: int) -> str:
+    """Label of an atom type: element symbol, sign, and the charge if it is more than one.
+
+    Example:
+        >>> atom_label(16, 2), atom_label(8, -1), atom_label(6, 0)
+        ('S+2', 'O-', 'C')
+    """
+    symbol = str(Chem.GetPeriodicTable().GetElementSymbol(number))
+    if charge == 0:
+        return symbol
+    size = str(abs(charge)) if abs(charge) > 1 else ""
+    return f"{symbol}{'+' if charge > 0 else '-'}{size}"
+
+
+def parse_atom_label(label: str) -> tuple[int, int]:
+    """Atomic number and formal charge of a label.
+
+    Raises:
+        InputError: the label is no element symbol with an optional charge.
+
+    Example:
+        >>> parse_atom_label("S+2"), parse_atom_label("O-")
+        ((16, 2), (8, -1))
+    """
+    match = _LABEL.fullmatch(label)
+    if match is None:
+        raise InputError(f"expected an atom label such as 'C', 'N+' or 'S+2', got {label!r}")
+    symbol, sign, size = match.groups()
+    try:
+        number = int(Chem.GetPeriodicTable().GetAtomicNumber(symbol))
+    except RuntimeError as error:
+        raise InputError(f"{label!r} names no chemical element") from error
+    charge = 0 if sign is None else int(size or 1) * (1 if sign == "+" else -1)
+    return number, charge
+
+
+def parse_smiles(text: str) -> Chem.Mol | None:
+    """The sanitised molecule without isotopes and atom maps (stereo stays), or None if it has none."""
+    if not text.isascii():
+        return None
+    mol = Chem.MolFromSmiles(text)
+    if mol is not None and _MARKED.search(text):
+        for atom in mol.GetAtoms():
+            atom.SetIsotope(0)
+            atom.SetAtomMapNum(0)
+        mol = Chem.RemoveHs(mol)  # an isotope of hydrogen is kept as an atom until its label is gone
+    return mol
+
+
+def flat_smiles(mol: Chem.Mol) -> str:
+    """Canonical SMILES without stereo marks of a sanitised molecule."""
+    return str(Chem.MolToSmiles(mol, _FLAT))
+
+
+def raw_smiles(mol: Chem.Mol) -> str:
+    """SMILES of a molecule that need not sanitise: the same atoms and bonds, no aromaticity."""
+    copy = Chem.RWMol(mol)
+    copy.UpdatePropertyCache(strict=False)
+    Chem.FastFindRings(copy)
+    return str(Chem.MolToSmiles(copy))
+
+
+def encode_chunk(lines: Sequence[str], limits: Limits) -> Chunk:
+    """Encode lines of SMILES (the first token of each) in order; the others land in ``rejects``."""
+    columns = _Columns(limits)
+    with rdBase.BlockLogs():
+        for row, line in enumerate(lines):
+            reason = columns.add(row, line)
+            if reason is not None:
+                columns.rejects.append((row, reason))
+    return columns.finish(len(lines))
+
+
+class _Columns:
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self.rejects: list[tuple[int, int]] = []
+        self._rows: list[int] = []
+        self._keys: list[list[int]] = []
+        self._smiles: list[str] = []
+        self._pending: list[npt.NDArray[np.float64]] = []  # bond-order matrices not yet turned into lists of bonds
+        self._done: list[tuple[npt.NDArray[np.int32], ...]] = []  # (bonds per molecule, [E, 2], order)
+        self._cells = 0
+
+    def add(self, row: int, line: str) -> int | None:
+        """Append one molecule, or return the index of the reason why not."""
+        tokens = line.split(None, 1)
+        if not tokens:
+            return _EMPTY
+        text = tokens[0]
+        mol = parse_smiles(text)
+        if mol is None:
+            return _UNPARSABLE
+        if "." in text and len(Chem.GetMolFrags(mol)) > 1:
+            return _FRAGMENTS
+        if self.limits.max_nodes is not None and mol.GetNumAtoms() > self.limits.max_nodes:
+            return _LARGE
+        numbers = self._numbers(text, mol)
+        smiles = flat_smiles(mol) if self.limits.keep_smiles else ""
+        # A canonical SMILES without either sign has no charged atom, which saves a walk over the atoms.
+        neutral = not self.limits.charges or (smiles and "+" not in smiles and "-" not in smiles)
+        charges = () if neutral else [atom.GetFormalCharge() for atom in mol.GetAtoms()]
+        keys = [n * 256 + 128 for n in numbers] if neutral else list(map(atom_key, numbers, charges))
+        if not (set(keys) <= self.limits.keys if self.limits.keys is not None else min(numbers) > 1):
+            return _ATOM
+        Chem.Kekulize(mol, clearAromaticFlags=True)
+        covalent = "~" not in text and ">" not in text and _COVALENT.issuperset(numbers)
+        if not self._add_bonds(mol, covalent):
+            return _BOND
+        self._rows.append(row)
+        self._keys.append(keys)
+        self._smiles.append(smiles)
+        return None
+
+    def _numbers(self, text: str, mol: Chem.Mol) -> list[int]:
+        """Atomic numbers [n]; read off the text, which has the molecule's atom order if none was removed."""
+        numbers = [_token_number(token) for token in _ATOMS(text)]
+        if len(numbers) == mol.GetNumAtoms() and min(numbers) > 1:
+            return numbers
+        return [atom.GetAtomicNum() for atom in mol.GetAtoms()]
+
+    def _add_bonds(self, mol: Chem.Mol, covalent: bool) -> bool:
+        if covalent and mol.GetNumAtoms() <= _MATRIX_ATOMS:
+            matrix = Chem.GetAdjacencyMatrix(mol, True)
+            if matrix.max() > self.limits.max_order:
+                return False
+            self._pending.append(matrix)
+            self._cells += matrix.size
+            if self._cells > 1_000_000:
+                self._flush()
+            return True
+        bonds = [(b.GetBeginAtomIdx(), b.GetEndAtomIdx(), _ORDERS.get(b.GetBondType(), 4)) for b in mol.GetBonds()]
+        if any(order > self.limits.max_order for _, _, order in bonds):
+            return False
+        self._flush()
+        table = np.array(sorted((min(u, v), max(u, v), order) for u, v, order in bonds), np.int32).reshape(-1, 3)
+        self._done.append((np.array([len(bonds)], np.int32), table[:, :2], table[:, 2]))
+        return True
+
+    def _flush(self) -> None:
+        """Turn all pending matrices into lists of bonds at once: the cost is per chunk, not per molecule."""
+        if not self._pending:
+            return
+        sides = np.array([len(matrix) for matrix in self._pending])
+        starts = np.cumsum(sides**2) - sides**2
+        flat = np.concatenate([matrix.ravel() for matrix in self._pending])
+        cell = np.flatnonzero(flat)
+        owner = np.searchsorted(starts, cell, side="right") - 1
+        u, v = np.divmod(cell - starts[owner], sides[owner])
+        upper = u < v
+        pairs = np.stack([u[upper], v[upper]], axis=1).astype(np.int32)
+        counts = np.bincount(owner[upper], minlength=len(sides)).astype(np.int32)
+        self._done.append((counts, pairs, flat[cell[upper]].astype(np.int32)))
+        self._pending, self._cells = [], 0
+
+    def finish(self, lines: int) -> Chunk:
+        self._flush()
+        none = np.zeros(0, np.int32)
+        lengths = [len(text) for text in self._smiles] if self.limits.keep_smiles else []
+        return Chunk(
+            lines=lines,
+            row=np.array(self._rows, np.int32),
+            nodes=np.array([len(keys) for keys in self._keys], np.int32),
+            bonds=np.concatenate([none, *(counts for counts, _, _ in self._done)]),
+            key=np.array(list(chain.from_iterable(self._keys)), np.uint16),
+            bond=np.concatenate([none.reshape(0, 2), *(pairs for _, pairs, _ in self._done)]),
+            order=np.concatenate([none, *(order for _, _, order in self._done)]).astype(np.uint8),
+            smiles="".join(self._smiles).encode(),
+            smiles_len=np.array(lengths, np.int32),
+            rejects=self.rejects,
+        )
+
+
+@lru_cache(maxsize=4096)
+def _token_number(token: str) -> int:
+    """Atomic number of an atom of a SMILES text, 0 if it is not plainly an element."""
+    match = _BRACKET.match(token) if token[0] == "[" else None
+    symbol = (match.group(1) if match else token).capitalize()
+    try:
+        return int(Chem.GetPeriodicTable().GetAtomicNumber(symbol))
+    except RuntimeError:
+        return 0

@@ -1,0 +1,250 @@
+"""A stream of SMILES lines to a `GraphStore`, in parallel, with every line accounted for.
+
+Worker processes encode chunks of lines and send packed arrays back in order; lines = kept + rejected.
+The number of lines in flight is bounded, so memory grows with the result only.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import shutil
+import sys
+import threading
+from collections import Counter, deque
+from collections.abc import Generator, Iterable
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field
+from itertools import islice
+from tempfile import SpooledTemporaryFile
+from typing import IO, Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from graphinv import __version__
+from graphinv._files import atomic_path
+from graphinv.data.splits import apply_split, split_ids
+from graphinv.data.store import GraphStore, Vocabulary
+from graphinv.errors import GraphinvError, InputError
+from graphinv.mol._encode import REASONS, Chunk, Limits, atom_label, encode_chunk, split_key
+from graphinv.mol.codec import node_types, vocabulary_limits
+
+__all__ = ["Rejects", "build_store"]
+
+_CHUNK_LINES = 2000
+_LOG_MEMORY = 1 << 24  # bytes of rejected lines held before they go to a temporary file
+_SCHEMES = ("element", "element+charge")
+
+
+@dataclass
+class Rejects:
+    """Lines that gave no molecule, counted by reason: ``lines == kept + total``.
+
+    Example:
+        >>> _, rejects = build_store(["CO", "", "C1", "CC", "CN"], workers=1, split="none", progress=False)
+        >>> rejects.lines, rejects.kept, rejects.counts
+        (5, 3, {'unparsable': 1, 'empty line': 1})
+    """
+
+    lines: int = 0
+    kept: int = 0
+    counts: dict[str, int] = field(default_factory=dict)  # reason -> lines, only reasons that occurred
+
+    @property
+    def total(self) -> int:
+        """Number of rejected lines."""
+        return sum(self.counts.values())
+
+    def __str__(self) -> str:
+        reasons = ", ".join(f"{count:,} {reason}" for reason, count in self.counts.items()) or "none"
+        return f"{self.lines:,} lines = {self.kept:,} kept + {self.total:,} rejected ({reasons})"
+
+
+def build_store(
+    source: Iterable[str],
+    *,
+    scheme: str = "element",
+    vocabulary: Vocabulary | None = None,
+    max_nodes: int | None = None,
+    workers: int | None = None,
+    split: str = "random:0.8/0.1/0.1:0",
+    keep_smiles: bool = True,
+    rejects_path: str | os.PathLike[str] | None = None,
+    progress: bool = True,
+    name: str = "stdin",
+    sha256: str | None = None,
+) -> tuple[GraphStore, Rejects]:
+    """Encode lines of SMILES (first token of each line, no header) into a store.
+
+    Args:
+        source: the lines, read once.
+        scheme: "element", or "element+charge" to tell formal charges apart; a vocabulary brings its own.
+        vocabulary: None infers it, sorted by atomic number, then charge 0, +1, -1, +2, ...; given, an atom
+            outside it rejects the line.
+        max_nodes: most heavy atoms of a molecule, None for no limit.
+        workers: processes; None takes the CPUs this process may use, 0 or 1 works in this process.
+        split: rule of `graphinv.data.splits`.
+        keep_smiles: store the canonical SMILES (of the molecule as read: with charges, without stereo).
+        rejects_path: file for rejected lines, ``row<TAB>reason<TAB>line``.
+        progress: a bar on stderr, from the third second on.
+        name: source name kept in the provenance, with ``sha256`` of its file.
+
+    Raises:
+        InputError: no line gave a molecule, or an argument is out of range.
+
+    Example:
+        >>> store, rejects = build_store(["CCO", "c1ccncc1"], workers=1, split="none", progress=False)
+        >>> store.vocabulary.nodes, store.smiles(), str(rejects)
+        (('C', 'N', 'O'), ['CCO', 'c1ccncc1'], '2 lines = 2 kept + 0 rejected (none)')
+    """
+    scheme = scheme if vocabulary is None else vocabulary.scheme
+    if scheme not in _SCHEMES:
+        raise InputError(f"expected a scheme of {_SCHEMES} for molecules, got {scheme!r}")
+    if max_nodes is not None and max_nodes < 1:
+        raise InputError(f"max_nodes must be at least 1, got {max_nodes}")
+    if workers is not None and workers < 0:
+        raise InputError(f"workers must be 0 or more, got {workers}")
+    if not split.startswith(("gdss-", "index:")):  # a misspelt rule fails now, not after the last line
+        split_ids(split, torch.zeros(0, dtype=torch.int64), 0)
+    if vocabulary is None:
+        limits = Limits(scheme == "element+charge", None, max_nodes, keep_smiles=keep_smiles)
+    else:
+        limits = vocabulary_limits(vocabulary, max_nodes, keep_smiles)
+    columns = _Columns()
+    with ExitStack() as stack:
+        log = stack.enter_context(SpooledTemporaryFile(_LOG_MEMORY, "w+", encoding="utf-8", newline="\n"))
+        chunks = stack.enter_context(closing(_encoded(source, limits, _worker_count(workers))))
+        bar = stack.enter_context(tqdm(unit=" lines", delay=2.0, disable=not progress, file=sys.stderr))
+        for lines, chunk in chunks:
+            if rejects_path is not None:
+                _log_rejects(log, columns.rejects.lines, lines, chunk)
+            columns.append(chunk)
+            bar.update(chunk.lines)
+        if rejects_path is not None:
+            log.seek(0)
+            with atomic_path(rejects_path) as temporary, open(temporary, "w", encoding="utf-8") as file:
+                shutil.copyfileobj(log, file)
+    if columns.rejects.kept == 0:
+        raise InputError(f"no molecule in {name}: {columns.rejects}; expected one SMILES per line, without a header")
+    settings = {"scheme": scheme, "max_nodes": max_nodes, "keep_smiles": keep_smiles}
+    provenance = {"sources": [{"name": name, "sha256": sha256}], "settings": settings}
+    store = columns.store(scheme, vocabulary, keep_smiles, provenance)
+    return apply_split(store, split), columns.rejects
+
+
+class _Columns:
+    """Chunks collected in order, turned into the columns of a store at the end."""
+
+    def __init__(self) -> None:
+        self.chunks: list[Chunk] = []
+        self.rejects = Rejects()
+
+    def append(self, chunk: Chunk) -> None:
+        chunk.row += self.rejects.lines
+        chunk.bond = chunk.bond.astype(_index_type(int(chunk.nodes.max(initial=0))))
+        self.chunks.append(chunk)
+        self.rejects.lines += chunk.lines
+        self.rejects.kept += len(chunk.row)
+        counts = Counter(self.rejects.counts) + Counter(REASONS[reason] for _, reason in chunk.rejects)
+        self.rejects.counts = {reason: counts[reason] for reason in REASONS if counts[reason]}
+
+    def store(
+        self, scheme: str, vocabulary: Vocabulary | None, keep_smiles: bool, provenance: dict[str, Any]
+    ) -> GraphStore:
+        nodes, keys = self._column("nodes"), self._column("key")
+        vocabulary = _infer_vocabulary(keys, scheme) if vocabulary is None else vocabulary
+        rejects = self.rejects
+        counts = {"lines": rejects.lines, "kept": rejects.kept, "rejects": rejects.counts}
+        return GraphStore(
+            node_type=node_types(vocabulary).to(torch.uint8)[torch.from_numpy(keys.astype(np.int32))],
+            bond=torch.from_numpy(self._column("bond").astype(_index_type(int(nodes.max())), copy=False)),
+            bond_type=torch.from_numpy(self._column("order")),
+            node_ptr=_offsets(nodes),
+            bond_ptr=_offsets(self._column("bonds")),
+            split_id=torch.zeros(len(nodes), dtype=torch.uint8),
+            row=torch.from_numpy(self._column("row")),
+            smiles_bytes=torch.from_numpy(self._column("smiles")) if keep_smiles else None,
+            smiles_ptr=_offsets(self._column("smiles_len")) if keep_smiles else None,
+            properties={},
+            vocabulary=vocabulary,
+            provenance={**provenance, "counts": counts, "graphinv": __version__},
+        )
+
+    def _column(self, name: str) -> npt.NDArray[Any]:
+        """Join one column, releasing its parts."""
+        parts = []
+        for chunk in self.chunks:
+            part = getattr(chunk, name)
+            parts.append(np.frombuffer(part, np.uint8) if isinstance(part, bytes) else part)
+            setattr(chunk, name, None)
+        return np.concatenate(parts)
+
+
+def _encoded(source: Iterable[str], limits: Limits, workers: int) -> Generator[tuple[list[str], Chunk], None, None]:
+    """Yield (lines, their chunk) in order, with at most four chunks per worker in flight."""
+    stream = iter(source)
+    batches = iter(lambda: list(islice(stream, _CHUNK_LINES)), [])
+    head = list(islice(batches, 2))
+    if workers < 2 or len(head) < 2:  # one chunk is done before a second process has started
+        for lines in (*head, *batches):
+            yield lines, encode_chunk(lines, limits)
+        return
+    pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context(_start_method()))
+    try:
+        flight = deque((lines, pool.submit(encode_chunk, lines, limits)) for lines in head)
+        while flight:
+            for lines in islice(batches, max(0, 4 * workers - len(flight))):
+                flight.append((lines, pool.submit(encode_chunk, lines, limits)))
+            lines, future = flight.popleft()
+            yield lines, future.result()
+    except BrokenProcessPool as error:
+        raise GraphinvError(
+            "a worker process ended early: it ran out of memory, was killed, or the calling script lacks "
+            '`if __name__ == "__main__":`; workers=1 works without processes'
+        ) from error
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _start_method() -> str:
+    """Fork where no thread of this program can hold a lock (workers then start at once), else spawn."""
+    others = [t for t in threading.enumerate() if t.name != "tqdm_monitor"]  # holds no lock a worker takes
+    return "fork" if sys.platform == "linux" and len(others) == 1 else "spawn"
+
+
+def _worker_count(workers: int | None) -> int:
+    if workers is not None:
+        return workers
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _log_rejects(log: IO[str], first: int, lines: list[str], chunk: Chunk) -> None:
+    for row, reason in chunk.rejects:
+        text = lines[row].strip().encode("utf-8", "backslashreplace").decode()
+        log.write(f"{first + row}\t{REASONS[reason]}\t{text}\n")
+
+
+def _infer_vocabulary(keys: npt.NDArray[np.uint16], scheme: str) -> Vocabulary:
+    present = np.flatnonzero(np.bincount(keys, minlength=1 << 16))
+    atoms = sorted((split_key(int(key)) for key in present), key=lambda a: (a[0], abs(a[1]), a[1] < 0))
+    if len(atoms) > 255:
+        raise InputError(f"a store holds at most 255 atom types, the data have {len(atoms)}; use scheme 'element'")
+    return Vocabulary(tuple(atom_label(*atom) for atom in atoms), ("single", "double", "triple"), scheme)
+
+
+def _offsets(counts: npt.NDArray[np.int32]) -> Tensor:
+    ptr = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
+    return torch.from_numpy(ptr.astype(np.int32) if ptr[-1] < 1 << 31 else ptr)
+
+
+def _index_type(most_nodes: int) -> type[np.uint8] | type[np.int16] | type[np.int32]:
+    """Narrowest type of local node ids for graphs of up to ``most_nodes`` nodes."""
+    if most_nodes <= 255:
+        return np.uint8
+    return np.int16 if most_nodes <= 32767 else np.int32

@@ -1,0 +1,135 @@
+"""The counter-based noise: standard normal, independent in every direction, the same whatever surrounds a graph.
+
+Every bound is z = 5 standard errors of the statistic for independent normals, for fixed keys.
+"""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from graphinv import testing
+from graphinv.diffusion import GeneratorNoise, PerGraphNoise
+from graphinv.diffusion.noise import graph_noise
+
+Z = 5.0
+SEEDED = torch.arange(400) + (12345 << 32)
+
+
+def draws(keys, count, entries):
+    noise = PerGraphNoise(keys)
+    like = torch.zeros(len(keys), entries, dtype=torch.float64)
+    return torch.stack([noise.normal(like) for _ in range(count)])  # [draw, graph, entry]
+
+
+def assert_uncorrelated(a, b):
+    a, b = a.flatten(), b.flatten()
+    assert abs(float(torch.corrcoef(torch.stack([a, b]))[0, 1])) * math.sqrt(a.numel()) < Z
+    squares = torch.corrcoef(torch.stack([a.square(), b.square()]))[0, 1]
+    assert abs(float(squares)) * math.sqrt(a.numel()) < Z
+
+
+@pytest.mark.parametrize(
+    "keys", [SEEDED, torch.arange(400), -torch.arange(400) * 2**40], ids=["seeded", "small", "far"]
+)
+def test_draws_are_standard_normal(keys):
+    z = draws(keys, 25, 40).flatten()
+    n = z.numel()
+    assert bool(z.isfinite().all())
+    assert abs(float(z.mean())) * math.sqrt(n) < Z
+    assert abs(float(z.var()) - 1) / math.sqrt(2 / n) < Z
+    assert abs(float(z.pow(3).mean())) / math.sqrt(15 / n) < Z
+    assert abs(float(z.pow(4).mean()) - 3) / math.sqrt(96 / n) < Z
+    expected = torch.special.ndtr(torch.linspace(-4, 4, 33, dtype=torch.float64))
+    reached = torch.tensor([float((z <= c).double().mean()) for c in torch.linspace(-4, 4, 33)], dtype=torch.float64)
+    error = (reached - expected).abs() / (expected * (1 - expected) / n).sqrt()
+    assert float(error.max()) < Z
+
+
+@pytest.mark.parametrize("lag", [1, 2, 3, 16])
+def test_draws_graphs_and_entries_are_uncorrelated(lag):
+    z = draws(SEEDED, 20, 40)
+    assert_uncorrelated(z[lag:], z[:-lag])
+    assert_uncorrelated(z[:, lag:], z[:, :-lag])
+    assert_uncorrelated(z[:, :, lag:], z[:, :, :-lag])
+    assert_uncorrelated(z[lag:, lag:], z[:-lag, :-lag])
+    assert_uncorrelated(z[lag:, :, lag:], z[:-lag, :, :-lag])
+    assert_uncorrelated(z[:-lag, lag:], z[lag:, :-lag])
+
+
+def test_no_value_repeats_between_draws_graphs_entries_and_seeds():
+    z = torch.cat([draws(SEEDED, 20, 40).flatten(), draws(SEEDED + (1 << 32), 20, 40).flatten()])
+    assert z.unique().numel() == z.numel()
+
+
+def test_pairs_are_standard_normal_one_draw_each_and_independent_of_nodes():
+    size, noise = 12, PerGraphNoise(SEEDED)
+    like = torch.zeros(len(SEEDED), size, size, dtype=torch.float64)
+    first, second = noise.symmetric(like), noise.symmetric(like)
+    assert torch.equal(first, first.transpose(1, 2)) and not first.diagonal(dim1=1, dim2=2).any()
+    row, col = torch.triu_indices(size, size, 1)
+    pairs = first[:, row, col]
+    assert pairs.unique().numel() == pairs.numel()
+    n = pairs.numel()
+    assert abs(float(pairs.mean())) * math.sqrt(n) < Z
+    assert abs(float(pairs.var()) - 1) / math.sqrt(2 / n) < Z
+    assert_uncorrelated(pairs, second[:, row, col])
+    nodes = PerGraphNoise(SEEDED).normal(torch.zeros(len(SEEDED), len(row), dtype=torch.float64))
+    assert_uncorrelated(noise.symmetric(like)[:, row, col], nodes)
+
+
+def field_noise(g):
+    return graph_noise(PerGraphNoise(torch.arange(g.mask.size(0))), g)
+
+
+def test_a_graphs_noise_is_its_own_in_any_batch_order_and_padding():
+    keys = torch.tensor([3, 99, 2**40])
+    for size in (1, 4, 9):
+        like_x, like_a = torch.zeros(3, size, 5, dtype=torch.float64), torch.zeros(3, size, size, dtype=torch.float64)
+        together = PerGraphNoise(keys)
+        x, a = together.normal(like_x), together.symmetric(like_a)
+        for k in range(3):
+            alone = PerGraphNoise(keys[k : k + 1])
+            assert torch.equal(alone.normal(torch.zeros(1, 12, 5, dtype=torch.float64))[0, :size], x[k])
+            wide = alone.symmetric(torch.zeros(1, 12, 12, dtype=torch.float64))[0]
+            assert torch.equal(wide[:size, :size], a[k])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
+def test_noise_of_a_narrow_dtype_is_the_rounded_wide_one(dtype):
+    like = torch.zeros(3, 4, 2, dtype=torch.float64)
+    wide, narrow = PerGraphNoise(torch.arange(3)), PerGraphNoise(torch.arange(3))
+    assert torch.equal(narrow.normal(like.to(dtype)), wide.normal(like).to(dtype))
+    square = torch.zeros(3, 4, 4, dtype=torch.float64)
+    assert torch.equal(narrow.symmetric(square.to(dtype)), wide.symmetric(square).to(dtype))
+
+
+def test_noise_repeats_with_its_key_or_generator_and_leaves_the_global_state_alone():
+    torch.manual_seed(0)
+    before = torch.random.get_rng_state()
+    g = testing.random_dense(4)
+    assert torch.equal(field_noise(g).adj, field_noise(g).adj)
+    same = [graph_noise(GeneratorNoise(torch.Generator().manual_seed(5)), g) for _ in range(2)]
+    assert torch.equal(same[0].x, same[1].x) and torch.equal(same[0].adj, same[1].adj)
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_generator_noise_on_edges_is_one_standard_normal_per_pair():
+    like = torch.zeros(500, 8, 8, dtype=torch.float64)
+    z = GeneratorNoise(torch.Generator().manual_seed(0)).symmetric(like)
+    assert torch.equal(z, z.transpose(1, 2)) and not z.diagonal(dim1=1, dim2=2).any()
+    row, col = torch.triu_indices(8, 8, 1)
+    pairs = z[:, row, col]
+    n = pairs.numel()
+    assert pairs.unique().numel() == n
+    assert abs(float(pairs.mean())) * math.sqrt(n) < Z and abs(float(pairs.var()) - 1) / math.sqrt(2 / n) < Z
+
+
+@pytest.mark.parametrize("shape", [(0, 3), (2, 0), (2, 1)])
+def test_empty_fields_get_empty_noise(shape):
+    batch, size = shape
+    for noise in (PerGraphNoise(torch.arange(batch)), GeneratorNoise(torch.Generator().manual_seed(0))):
+        assert noise.normal(torch.zeros(batch, size, 2)).shape == (batch, size, 2)
+        assert noise.symmetric(torch.zeros(batch, size, size)).shape == (batch, size, size)

@@ -1,0 +1,102 @@
+"""Convergence orders for Gaussian data, whose score is linear, so that moments can be followed without sampling.
+
+A step is affine in the state and in each of its normal draws; its coefficients are read off by putting unit vectors
+in, so mean and variance are propagated exactly and compared with the closed-form marginal at the end time.
+"""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from graphinv import testing
+from graphinv.diffusion import (
+    S4,
+    VESDE,
+    VPSDE,
+    EulerMaruyama,
+    Langevin,
+    PredictorCorrector,
+    ReverseDiffusion,
+    SubVPSDE,
+)
+
+SDES = [VPSDE(), VPSDE(0.1, 5.0), VESDE(0.1, 1.0), VESDE(0.05, 2.0), SubVPSDE(0.1, 3.0)]
+STOCHASTIC = {
+    "euler": EulerMaruyama(),
+    "reverse": ReverseDiffusion(),
+    "predictor only": PredictorCorrector(EulerMaruyama(), None),
+    "corrector off": PredictorCorrector(ReverseDiffusion(), Langevin(snr=0)),
+    "s4": S4(Langevin(snr=0)),
+}
+FLOWS = {"euler": EulerMaruyama(True), "reverse": ReverseDiffusion(True)}
+MEAN, VARIANCE, END, STEPS = 0.8, 0.3, 0.1, (128, 256, 512)
+
+
+def marginal(sde, t) -> tuple[float, float]:
+    scale, std = (float(v) for v in sde.marginal(torch.ones((), dtype=torch.float64), t))
+    return scale * MEAN, scale**2 * VARIANCE + std**2
+
+
+def score_for(sde):
+    def score(x, t):
+        mean, variance = marginal(sde, t)
+        return -(x - mean) / variance
+
+    return score
+
+
+def grid(steps: int):
+    return torch.linspace(1, END, steps + 1, dtype=torch.float64)
+
+
+def final_moments(solver, sde, steps: int, unit_noise) -> tuple[float, float]:
+    times, score = grid(steps), score_for(sde)
+    mean, variance = marginal(sde, times[0])
+    for t, s in zip(times[:-1], times[1:], strict=True):
+        probe = torch.zeros(6, dtype=torch.float64)
+        probe[1] = 1
+        out, _ = solver.step(probe, t, s, sde, score, unit_noise())
+        offset, slope, noise = out[0], out[1] - out[0], out[2:] - out[0]
+        mean = float(slope * mean + offset)
+        variance = float(slope**2 * variance + noise.square().sum())
+    return mean, variance
+
+
+@pytest.mark.parametrize("sde", SDES, ids=str)
+@pytest.mark.parametrize("name", STOCHASTIC)
+@pytest.mark.parametrize("moment", [0, 1], ids=["mean", "variance"])
+def test_stochastic_solvers_reach_the_marginal_at_their_declared_order(name, sde, moment, unit_noise):
+    solver, target = STOCHASTIC[name], marginal(sde, grid(1)[-1])
+
+    def error(steps: int) -> float:
+        return abs(final_moments(solver, sde, steps, unit_noise)[moment] - target[moment])
+
+    assert testing.fitted_order(error, STEPS) == pytest.approx(solver.order, abs=0.15)
+    assert error(STEPS[-1]) < 0.02
+
+
+@pytest.mark.parametrize("sde", SDES, ids=str)
+@pytest.mark.parametrize("name", FLOWS)
+def test_probability_flow_follows_the_exact_map_at_its_declared_order(name, sde, unit_noise):
+    solver, score = FLOWS[name], score_for(sde)
+
+    def error(steps: int) -> float:
+        times = grid(steps)
+        (begin, spread), (end, rest) = marginal(sde, times[0]), marginal(sde, times[-1])
+        x = torch.tensor([begin + 1.0, begin - 0.3], dtype=torch.float64)
+        exact = end + (rest / spread) ** 0.5 * (x - begin)
+        for t, s in zip(times[:-1], times[1:], strict=True):
+            x, _ = solver.step(x, t, s, sde, score, testing_noise)
+        return float((x - exact).abs().max())
+
+    assert testing.fitted_order(error, STEPS) == pytest.approx(solver.order, abs=0.15)
+    assert error(STEPS[-1]) < 0.02
+
+
+class _Silence:
+    def normal(self, like):
+        return torch.zeros_like(like)
+
+
+testing_noise = _Silence()

@@ -1,0 +1,103 @@
+"""From a store to judged molecules, in Python."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import graphinv
+from graphinv.data import GraphStore, Vocabulary
+from graphinv.errors import CheckpointError, InputError
+from graphinv.graphs import GraphBatch
+from graphinv.models import GDSS, GDSSConfig, GraphGenerator, SamplerConfig
+from graphinv.mol import MoleculeCodec, build_store, canonical_smiles
+from graphinv.pipeline import MoleculeGenerator, evaluate, training_smiles
+from graphinv.training import TrainConfig, train
+
+SMILES = ["C", "CC", "CO", "CCO", "C#N", "CC=O", "C1CC1", "CCN", "COC", "CC#C", "NC=O", "OCCO"]
+
+
+@pytest.fixture(scope="module")
+def store() -> GraphStore:
+    return build_store(SMILES * 8, workers=1, split="random:0.8/0.1/0.1:0", progress=False)[0]
+
+
+@pytest.fixture(scope="module")
+def run(store, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "tiny"
+    model = GDSS.preset("smallmol", features=3, max_nodes=4, sampler=SamplerConfig(steps=8))
+    return train(model, store, folder, TrainConfig(max_epochs=2, batch_size=32), progress=False)
+
+
+def test_a_run_directory_loads_and_samples_as_many_lines_as_asked(run):
+    model = MoleculeGenerator.load(run)
+    samples = model.sample(7, seed=3, progress=False)
+    assert len(samples.smiles) == samples.graphs.num_graphs == 7
+    assert samples.evaluations == 2 * 8  # both networks, one call per step
+    assert model.metadata["progress"]["epoch"] in (1, 2)
+
+
+def test_molecule_k_depends_on_neither_n_nor_the_batch_size(run):
+    model = MoleculeGenerator.load(run)
+    model.generator.double()
+    many = model.sample(9, seed=5, progress=False).smiles
+    assert model.sample(4, seed=5, progress=False).smiles == many[:4]
+    assert model.sample(9, seed=5, batch_size=2, progress=False).smiles == many
+    assert model.sample(9, seed=6, progress=False).smiles != many
+
+
+def test_best_comes_before_last_and_a_checkpoint_directory_loads_too(run):
+    best = MoleculeGenerator.load(run / "best").metadata["progress"]
+    assert MoleculeGenerator.load(run).metadata["progress"] == best
+    assert MoleculeGenerator.load(run / "last", weights="raw").metadata["progress"]["epoch"] == 2
+
+
+def test_repair_is_never_silent_and_gives_molecules(run):
+    model = MoleculeGenerator.load(run)
+    raw = model.sample(40, seed=1, progress=False)
+    fixed = model.sample(40, seed=1, repair="valence", progress=False)
+    assert raw.repaired == 0
+    assert fixed.repaired == sum(a != b for a, b in zip(raw.smiles, fixed.smiles, strict=True))
+    assert torch.equal(raw.graphs.x, fixed.graphs.x)
+    report = evaluate(fixed.smiles, progress=False)
+    assert report["valid_strict"]["count"] == sum(bool(s) for s in fixed.smiles)
+
+
+def test_charges_are_added_only_on_request():
+    codec = MoleculeCodec(Vocabulary(("C", "N"), ("single", "double", "triple"), "element"))
+    ammonium = codec.encode(["CN", "CN"])
+    star = GraphBatch.single(
+        torch.tensor([1, 0, 0, 0, 0]),
+        torch.tensor([[0, 1, 0, 2, 0, 3, 0, 4], [1, 0, 2, 0, 3, 0, 4, 0]]),
+        torch.ones(8, dtype=torch.long),
+    )
+    graphs = GraphBatch.from_graphs([ammonium, star])
+    pipeline = MoleculeGenerator(GDSS(GDSSConfig(features=2)), codec)
+    assert pipeline._decode(graphs, "none")[0][2] == codec.decode(graphs)[2]
+    assert pipeline._decode(graphs, "charges") == (["CN", "CN", "C[N+](C)(C)C"], 1)
+
+
+def test_a_checkpoint_without_a_vocabulary_is_no_molecule_generator(tmp_path):
+    GDSS(GDSSConfig()).save(tmp_path, metadata={})
+    GraphGenerator.load(tmp_path)
+    with pytest.raises(CheckpointError, match="vocabulary"):
+        MoleculeGenerator.load(tmp_path)
+
+
+def test_novelty_is_counted_against_the_training_split(store):
+    known = training_smiles(store)
+    assert set(known) <= {canonical_smiles(text) for text in SMILES}
+    report = evaluate(["CCCCC", known[0]], reference=store, progress=False)
+    assert report["novel"]["count"] == 1
+    assert report["reference"]["hash"] == store.content_hash
+    with pytest.raises(InputError, match="not both"):
+        evaluate(["C"], reference=store, train=["C"])
+
+
+def test_a_store_without_smiles_gives_the_same_training_molecules(store):
+    bare = build_store(SMILES * 8, workers=1, keep_smiles=False, split="random:0.8/0.1/0.1:0", progress=False)[0]
+    assert sorted(training_smiles(bare)) == sorted(training_smiles(store))
+
+
+def test_the_public_functions_are_those_of_the_modules():
+    assert graphinv.train is train and graphinv.evaluate is evaluate

@@ -23,6 +23,7 @@ _HOME = {
     "Samples": "graphinv.pipeline",
     "TrainConfig": "graphinv.training",
     "Vocabulary": "graphinv.data",
+    "build_dataset": "graphinv.mol",
     "build_store": "graphinv.mol",
     "evaluate": "graphinv.pipeline",
     "train": "graphinv.training",
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from graphinv.errors import GraphinvError
     from graphinv.graphs import DenseGraphs, GraphBatch
     from graphinv.models import GDSS, GraphGenerator
-    from graphinv.mol import MoleculeCodec, build_store
+    from graphinv.mol import MoleculeCodec, build_dataset, build_store
     from graphinv.pipeline import MoleculeGenerator, Samples, evaluate
     from graphinv.training import TrainConfig, train
 
@@ -50,6 +51,7 @@ __all__ = [
     "Samples",
     "TrainConfig",
     "Vocabulary",
+    "build_dataset",
     "build_store",
     "evaluate",
     "train",

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from graphinv._files import atomic_path
 from graphinv.data import GraphStore, Vocabulary, file_sha256, read_smiles
-from graphinv.data.manifests import DatasetManifest, list_datasets, load_manifest, locate
+from graphinv.data.manifests import list_datasets
 from graphinv.errors import InputError
 from graphinv.models import GDSS, GDSSConfig, SamplerConfig, gdss_preset, gdss_presets
-from graphinv.mol import Rejects, build_store
+from graphinv.mol import Rejects, build_dataset, build_store
 from graphinv.pipeline import MoleculeGenerator
 from graphinv.training import TrainConfig, train
 
@@ -25,8 +23,16 @@ BONDS = ("single", "double", "triple")
 
 def build(files: Sequence[str], given: Any) -> tuple[GraphStore, Rejects]:
     """Encode files, or a known data set by name, as the arguments of ``data build`` say."""
-    if len(files) == 1 and files[0] in list_datasets() and not Path(files[0]).is_file():
-        return _build_known(load_manifest(files[0]), given)
+    if len(files) == 1 and (files[0] in list_datasets() or files[0].endswith(".toml")):
+        return build_dataset(
+            files[0],
+            scheme=given.atoms,
+            vocabulary=_vocabulary(given.vocabulary, given.atoms or "element"),
+            max_nodes=given.max_atoms,
+            split=given.split,
+            workers=given.workers,
+            rejects_path=given.rejects,
+        )
     column: str | int = int(given.column) if given.column.isdigit() else given.column
     sources = [read_smiles(file, column, header=given.header) for file in files]
     scheme = given.atoms or "element"
@@ -42,53 +48,6 @@ def build(files: Sequence[str], given: Any) -> tuple[GraphStore, Rejects]:
         name=", ".join(files),
         sha256=digest,
     )
-
-
-def _build_known(manifest: DatasetManifest, given: Any) -> tuple[GraphStore, Rejects]:
-    scheme = given.atoms or manifest.vocabulary.scheme
-    own = manifest.vocabulary if scheme == manifest.vocabulary.scheme else None
-    parts = [file for file in manifest.files if file.role == "molecules"]
-    for file in manifest.files:
-        locate(file)
-    rule = given.split or manifest.split
-    counts: list[int] = []
-    store, rejects = build_store(
-        _counted(parts, manifest, counts),
-        scheme=scheme,
-        vocabulary=_vocabulary(given.vocabulary, scheme) or own,
-        max_nodes=given.max_atoms or manifest.max_nodes,
-        workers=given.workers,
-        split="none" if rule == "files" or rule.startswith("gdss-") else rule,
-        rejects_path=given.rejects,
-        name=manifest.name,
-        sha256=parts[0].sha256 if len(parts) == 1 else None,
-    )
-    return _split_known(store, rule, manifest, counts), rejects
-
-
-def _counted(parts: Sequence[Any], manifest: DatasetManifest, counts: list[int]) -> Iterator[str]:
-    """Yield the lines of all files and note how many each had."""
-    for part in parts:
-        number = 0
-        for line in read_smiles(locate(part), manifest.column, header=manifest.header):
-            number += 1
-            yield line
-        counts.append(number)
-
-
-def _split_known(store: GraphStore, rule: str, manifest: DatasetManifest, counts: Sequence[int]) -> GraphStore:
-    from graphinv.data import SPLITS, apply_split
-
-    if rule == "files":
-        parts = [file for file in manifest.files if file.role == "molecules"]
-        ends = torch.tensor(counts).cumsum(0)
-        part = torch.searchsorted(ends, store.row.long(), right=True)
-        ids = torch.tensor([SPLITS.index(file.split or "train") for file in parts], dtype=torch.uint8)
-        return store.with_split(ids[part], rule)
-    if rule.startswith("gdss-"):
-        index = [file for file in manifest.files if file.role == "split-index"]
-        return apply_split(store, rule, index_file=locate(index[0]) if index else None)
-    return store
 
 
 def _vocabulary(text: str | None, scheme: str) -> Vocabulary | None:

@@ -190,7 +190,7 @@ def _repair(text: str, repair: Repair) -> str:
 
 @contextmanager
 def _bar(n: int, progress: bool) -> Iterator[Any]:
-    with tqdm(desc=f"sampling {n:,} graphs", unit="step", delay=1.0, disable=not progress) as bar:
+    with tqdm(desc=f"sampling {n:,} graphs", unit="step", delay=1.0, disable=None if progress else True) as bar:
 
         def tick(done: int, total: int, graphs: Any) -> None:
             bar.total = total

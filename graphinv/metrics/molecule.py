@@ -94,7 +94,7 @@ def molecule_report(
         raise InputError("expected at least one sample, got none")
     tally = _Tally()
     with rdBase.BlockLogs():
-        for text in tqdm(smiles, unit=" samples", delay=2.0, disable=not progress, file=sys.stderr):
+        for text in tqdm(smiles, unit=" samples", delay=2.0, disable=None if progress else True, file=sys.stderr):
             tally.add(_first_token(text))
     total = len(smiles)
     report: dict[str, Any] = {"samples": total}

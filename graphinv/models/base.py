@@ -87,7 +87,9 @@ class GraphGenerator(nn.Module, ABC):
         """
         histogram = histogram.to(torch.long)
         large = int(histogram[self.max_nodes + 1 :].sum())
-        if large or int(histogram.sum()) == 0:
+        if int(histogram.sum()) == 0:
+            raise InputError("there are no graphs to take node counts from; give a histogram of the training split")
+        if large:
             raise InputError(
                 f"{large} of {int(histogram.sum())} training graphs have more than max_nodes = {self.max_nodes} nodes; "
                 "raise max_nodes or build the store with a smaller limit"
@@ -102,7 +104,7 @@ class GraphGenerator(nn.Module, ABC):
             raise InputError("this model holds no node counts: train it first, or pass num_nodes")
         weights = self.node_histogram.to("cpu", torch.float64)
         uniform = torch.rand(n, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-        return torch.searchsorted((weights / weights.sum()).cumsum(0), uniform).clamp(max=self.max_nodes)
+        return torch.searchsorted((weights / weights.sum()).cumsum(0), uniform, right=True).clamp(max=self.max_nodes)
 
     def save(
         self, directory: str | os.PathLike[str], *, metadata: dict[str, Any], ema: dict[str, Tensor] | None = None
@@ -132,36 +134,40 @@ class GraphGenerator(nn.Module, ABC):
 
         Raises:
             CheckpointError: a file is missing or unreadable, a key is unknown or missing, or a shape differs.
+            InputError: ``weights`` is neither.
         """
+        if weights not in ("ema", "raw"):
+            raise InputError(f"weights must be 'ema' or 'raw', got {weights!r}")
         folder = Path(directory)
         content = _read_json(folder / "config.json")
         kind = content.get("generator")
-        if kind not in _KINDS or content.get("format") != FORMAT:
+        if not isinstance(kind, str) or kind not in _KINDS or content.get("format") != FORMAT:
             raise CheckpointError(
                 f"{folder}: expected format {FORMAT} of one of {sorted(_KINDS)}, "
                 f"got format {content.get('format')} of {kind!r}; it may come from another version of graphinv"
             )
         module, name = _KINDS[kind].split(":")
         cls = getattr(import_module(module), name)
-        generator: GraphGenerator = cls(_config_from(cls.config_class, content.get("config"), folder))
+        generator = _build(cls, content.get("config"), folder)
         averaged = folder / "ema.safetensors"
         file = averaged if weights == "ema" and averaged.exists() else folder / "model.safetensors"
         _load_weights(generator, file)
         return generator.eval(), content.get("metadata", {})
 
 
-def _config_from(cls: type[Any], values: Any, folder: Path) -> Any:
-    known = {f.name: f for f in dataclasses.fields(cls)}
-    if not isinstance(values, dict) or not set(values) <= set(known):
+def _build(cls: type[GraphGenerator], values: Any, folder: Path) -> GraphGenerator:
+    known = {f.name for f in dataclasses.fields(cls.config_class)}
+    if not isinstance(values, dict) or not set(values) <= known:
         unknown = sorted(set(values) - set(known)) if isinstance(values, dict) else [type(values).__name__]
         raise CheckpointError(
             f"{folder / 'config.json'}: unknown configuration keys {unknown}; this version of graphinv knows "
             f"{sorted(known)}. Load it with the version that wrote it, or retrain"
         )
     try:
-        return cls(**values)
-    except (TypeError, ValueError) as error:
-        raise CheckpointError(f"{folder / 'config.json'}: {error}") from error
+        config = cls.config_class(**values)
+        return cls(config)  # type: ignore[call-arg]
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise CheckpointError(f"{folder / 'config.json'} describes no model that can be built: {error}") from error
 
 
 def _read_json(file: Path) -> dict[str, Any]:

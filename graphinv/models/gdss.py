@@ -7,8 +7,8 @@ real number per pair (0 none, 1 single, 2 double, 3 triple), as in the paper. No
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -34,80 +34,10 @@ from graphinv.diffusion import (
 from graphinv.errors import InputError
 from graphinv.graphs import DenseGraphs, GraphBatch
 from graphinv.models.base import GraphGenerator
+from graphinv.models.settings import GDSSConfig, SamplerConfig
 from graphinv.nn import ScoreNetworkA, ScoreNetworkX, ScoreNetworkX_GMH
 
-__all__ = ["GDSS", "GDSSConfig", "SamplerConfig", "make_solver", "quantise"]
-
-SDEName = Literal["vp", "ve", "subvp"]
-
-
-@dataclass(frozen=True)
-class SamplerConfig:
-    """How samples are drawn.
-
-    Attributes:
-        solver: "s4" (one network call per step), "reverse" or "euler" (two with the corrector, one without).
-        steps: solver steps; the paper uses 1000.
-        snr: signal-to-noise ratio of the Langevin corrector; 0 switches it off.
-        scale_eps: factor on the corrector's noise.
-        norm: "graph" (a graph never depends on its batch) or "batch" (the paper's code).
-        denoise: end in the posterior mean of the data (one closing network call in place of the last step).
-        decode: "argmax" of the node types inside the mask, or "threshold" (the paper's code: entries above .5, nodes
-            without one are dropped).
-    """
-
-    solver: Literal["s4", "reverse", "euler"] = "s4"
-    steps: int = 100
-    snr: float = 0.2
-    scale_eps: float = 0.7
-    norm: Literal["graph", "batch"] = "graph"
-    denoise: bool = True
-    decode: Literal["argmax", "threshold"] = "argmax"
-
-
-@dataclass(frozen=True)
-class GDSSConfig:
-    """Everything that defines a GDSS model.
-
-    Attributes:
-        features: F: node types of a molecule, or one-hot degrees 0..F-1 of a generic graph.
-        max_nodes: most nodes of a training graph.
-        node_input: "type" (one-hot of the node types) or "degree" (one-hot of the degrees, capped at F-1).
-        node_sde, node_low, node_high: SDE of the nodes and its beta (VP, subVP) or sigma (VE) at t = 0 and t = 1.
-        edge_sde, edge_low, edge_high: likewise for the edges.
-        node_network: "gcn", or "gmh" (attention, as the second ZINC250k model).
-        node_depth, node_hidden: layers and width of the node network.
-        edge_depth, edge_hidden, attention: layers, width and attention width of the edge network.
-        mlp_layers: linear maps of the edge MLPs.
-        channels_init, channels, channels_final, heads: powers of the adjacency, edge channels, attention heads.
-        sampler: how samples are drawn unless told otherwise.
-    """
-
-    features: int = 4
-    max_nodes: int = 9
-    node_input: Literal["type", "degree"] = "type"
-    node_sde: SDEName = "ve"
-    node_low: float = 0.1
-    node_high: float = 1.0
-    edge_sde: SDEName = "ve"
-    edge_low: float = 0.1
-    edge_high: float = 1.0
-    node_network: Literal["gcn", "gmh"] = "gcn"
-    node_depth: int = 2
-    node_hidden: int = 16
-    edge_depth: int = 3
-    edge_hidden: int = 16
-    attention: int = 16
-    mlp_layers: int = 3
-    channels_init: int = 2
-    channels: int = 8
-    channels_final: int = 4
-    heads: int = 4
-    sampler: SamplerConfig = SamplerConfig()
-
-    def __post_init__(self) -> None:
-        if isinstance(self.sampler, dict):  # from JSON
-            object.__setattr__(self, "sampler", SamplerConfig(**self.sampler))
+__all__ = ["GDSS", "make_solver", "quantise"]
 
 
 class GDSS(GraphGenerator):
@@ -247,6 +177,8 @@ class GDSS(GraphGenerator):
         """
         if n < 0 or batch_size < 1:
             raise InputError(f"expected n >= 0 and batch_size >= 1, got {n} and {batch_size}")
+        if not 0 <= seed < 2**31:
+            raise InputError(f"seed must be in 0..{2**31 - 1}, got {seed}")
         sampler = sampler or self.config.sampler
         sampler = sampler if steps is None else replace(sampler, steps=steps)
         counts = self.draw_node_counts(n, seed) if num_nodes is None else num_nodes.to("cpu", torch.long)
@@ -307,7 +239,8 @@ def quantise(g: DenseGraphs, decode: str = "argmax", edge_types: int = 3) -> Gra
         >>> quantise(g).x.tolist(), quantise(g).edge_attr.tolist(), quantise(g, "threshold").x.tolist()
         ([1, 0], [2, 2], [0])
     """
-    adj = torch.floor(g.adj + 0.5).clamp(0, edge_types).to(torch.long)
+    steps = torch.arange(edge_types, device=g.adj.device) + 0.5
+    adj = (g.adj.unsqueeze(-1) >= steps).sum(-1)  # rounding adj + 0.5 down would lift the value just below a half
     # the first maximum of a 0/1 row is its first entry above .5
     kind = (g.x if decode == "argmax" else (g.x > 0.5).to(torch.uint8)).argmax(-1)
     mask = g.mask if decode == "argmax" else g.mask & (g.x > 0.5).any(-1)

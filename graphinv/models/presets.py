@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from graphinv.errors import InputError
-from graphinv.models.gdss import GDSSConfig, SamplerConfig
+from graphinv.models.settings import GDSSConfig, SamplerConfig
 
 __all__ = ["GDSSPreset", "gdss_preset", "gdss_presets"]
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from graphinv.mol.build import Rejects, build_store
     from graphinv.mol.codec import MoleculeCodec, canonical_smiles
+    from graphinv.mol.datasets import build_dataset
     from graphinv.mol.draw import molecule_grid
     from graphinv.mol.valence import add_charges, largest_fragment, repair_valence, sanitizes
 
@@ -18,6 +19,7 @@ __all__ = [
     "MoleculeCodec",
     "Rejects",
     "add_charges",
+    "build_dataset",
     "build_store",
     "canonical_smiles",
     "largest_fragment",
@@ -30,6 +32,7 @@ _HOME = {
     "MoleculeCodec": "codec",
     "Rejects": "build",
     "add_charges": "valence",
+    "build_dataset": "datasets",
     "build_store": "build",
     "canonical_smiles": "codec",
     "largest_fragment": "valence",

@@ -120,7 +120,7 @@ def build_store(
     with ExitStack() as stack:
         log = stack.enter_context(SpooledTemporaryFile(_LOG_MEMORY, "w+", encoding="utf-8", newline="\n"))
         chunks = stack.enter_context(closing(_encoded(source, limits, _worker_count(workers))))
-        bar = stack.enter_context(tqdm(unit=" lines", delay=2.0, disable=not progress, file=sys.stderr))
+        bar = stack.enter_context(tqdm(unit=" lines", delay=2.0, disable=None if progress else True, file=sys.stderr))
         for lines, chunk in chunks:
             if rejects_path is not None:
                 _log_rejects(log, columns.rejects.lines, lines, chunk)

@@ -79,15 +79,15 @@ class AttentionLayer(nn.Module):
     ) -> None:
         super().__init__()
         hidden = 2 * max(channels_in, channels_out)
-        self.heads, self.attention = heads, attention
+        self.heads = heads
         self.scale = 1 / math.sqrt(outputs)
-        width = (2 * attention if update_edges else 0) + (outputs if update_nodes else 0)
+        self.qk_width = 2 * attention if update_edges else 0
         parts = ([attention, attention] if update_edges else []) + ([outputs] if update_nodes else [])
         weights = [nn.init.xavier_uniform_(torch.empty(inputs, p)) for _ in range(channels_in) for p in parts]
         self.weight = nn.Parameter(
-            torch.cat(weights, 1).reshape(inputs, channels_in, width).transpose(0, 1).contiguous()
+            torch.cat(weights, 1).reshape(inputs, channels_in, sum(parts)).transpose(0, 1).contiguous()
         )
-        self.bias = nn.Parameter(torch.zeros(channels_in, 1, width))
+        self.bias = nn.Parameter(torch.zeros(channels_in, 1, sum(parts)))
         self.node_mlp = MLP(2, channels_in * outputs, hidden, outputs) if update_nodes else None
         self.edge_mlp = MLP(edge_layers, 2 * channels_in, hidden, channels_out) if update_edges else None
 
@@ -106,11 +106,11 @@ class AttentionLayer(nn.Module):
         qkv = torch.baddbmm(self.bias, mixed, self.weight)
         qkv = qkv.reshape(channels, *x.shape[:2], self.weight.size(-1))  # [C, B, M, width]
         nodes = edges = None
+        qk, values = torch.split(qkv, [self.qk_width, qkv.size(-1) - self.qk_width], -1)
         if self.node_mlp is not None:
-            values = qkv[..., -(self.node_mlp.widths[0] // channels) :]
             nodes = torch.tanh(self.node_mlp(values.permute(1, 2, 0, 3).flatten(2)) * mask)
         if self.edge_mlp is not None:
-            score = self._score(qkv[..., : 2 * self.attention])
+            score = self._score(qk)
             edges = 2 * self.edge_mlp.channels_first(torch.cat([score, pairs])) * pair_mask
         return nodes, edges
 
@@ -118,7 +118,7 @@ class AttentionLayer(nn.Module):
         """Return the symmetrised scores ``[C, B, P]`` of ``qk`` ``[C, B, M, 2*attention]``."""
         size = qk.size(2)
         upper, lower, _ = pair_index(size, qk.device)
-        width = self.attention // self.heads
-        heads = qk.reshape(*qk.shape[:-1], 2, self.heads, width).permute(3, 4, 0, 1, 2, 5)  # [2, H, C, B, M, d]
-        score = torch.tanh((heads[0] * self.scale) @ heads[1].transpose(-1, -2)).sum(0).flatten(-2)
+        heads = qk.reshape(*qk.shape[:-1], 2, self.heads, qk.size(-1) // (2 * self.heads))
+        q, k = heads.permute(3, 4, 0, 1, 2, 5).unbind(0)  # [H, C, B, M, d]
+        score = ((q * self.scale) @ k.transpose(-1, -2)).tanh_().sum(0).flatten(-2)
         return (score.index_select(-1, upper) + score.index_select(-1, lower)) * (0.5 / self.heads)

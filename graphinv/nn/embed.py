@@ -20,7 +20,7 @@ class MLP(nn.Module):
     Args:
         layers: number of linear maps, >= 1.
         inputs, hidden, outputs: channels.
-        activation: elementwise function between the maps.
+        activation: elementwise function between the maps; it may work in place.
 
     Example:
         >>> net = MLP(2, 3, 8, 1)
@@ -34,7 +34,7 @@ class MLP(nn.Module):
         inputs: int,
         hidden: int,
         outputs: int,
-        activation: Callable[[Tensor], Tensor] = torch.nn.functional.elu,
+        activation: Callable[[Tensor], Tensor] = torch.nn.functional.elu_,
     ) -> None:
         super().__init__()
         widths = [inputs] + [hidden] * (layers - 1) + [outputs]

@@ -113,7 +113,9 @@ class EpochBar(Callback):
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Open the bar where the training starts or goes on."""
-        self._bar = tqdm(total=trainer.max_epochs, initial=trainer.current_epoch, desc="training", unit="epoch")
+        self._bar = tqdm(
+            total=trainer.max_epochs, initial=trainer.current_epoch, desc="training", unit="epoch", disable=None
+        )
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Advance the bar."""

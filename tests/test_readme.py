@@ -1,0 +1,30 @@
+"""The README's example runs, its length holds, and what it points to exists."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_python_example_runs_as_printed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code = re.search(r"```python\n(.*?)```", README, re.DOTALL).group(1)
+    names: dict[str, object] = {}
+    exec(compile(code, "README.md", "exec"), names)
+    assert len(names["out"].smiles) == 20 and names["rejects"].total == 0
+
+
+def test_it_is_short_and_its_links_lead_somewhere():
+    assert len(README.splitlines()) < 120
+    links = re.findall(r"\]\((?!http)([^)]+)\)", README)
+    assert links and all((ROOT / link).exists() for link in links)
+
+
+def test_every_command_of_the_shell_examples_is_a_verb():
+    from graphinv.cli import _VERBS
+
+    called = re.findall(r"^graphinv ((?:data )?\w+(?: gdss)?)", README, re.MULTILINE)
+    assert called and all(any(name == verb for verb in _VERBS) for name in called)

@@ -64,17 +64,26 @@ def atomic_directory(target: str | os.PathLike[str]) -> Iterator[Path]:
         os.chmod(temporary, 0o777 & ~_umask())
         for file in temporary.rglob("*"):
             os.chmod(file, (0o777 if file.is_dir() else 0o666) & ~_umask())
-        old = target.with_name(f".{target.name}.old")
-        shutil.rmtree(old, ignore_errors=True)
-        if target.exists():
-            os.replace(target, old)
-        os.replace(temporary, target)
-        shutil.rmtree(old, ignore_errors=True)
+        _take_place(temporary, target)
     except OSError as error:
         raise InputError(f"cannot write {target}: {error.strerror or error}; nothing was changed there") from error
     finally:
         if temporary is not None:
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _take_place(folder: Path, target: Path) -> None:
+    old = target.with_name(f".{target.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if target.exists():
+        os.replace(target, old)
+    try:
+        os.replace(folder, target)
+    except OSError:
+        if old.exists():
+            os.replace(old, target)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def _umask() -> int:

@@ -21,7 +21,7 @@ from graphinv.data import GraphStore, Vocabulary
 from graphinv.errors import CheckpointError, InputError
 from graphinv.graphs import GraphBatch
 from graphinv.models import GraphGenerator
-from graphinv.mol import MoleculeCodec
+from graphinv.mol import MoleculeCodec, repair_smiles
 
 __all__ = ["MoleculeGenerator", "Repair", "Samples", "evaluate", "training_smiles"]
 
@@ -127,7 +127,7 @@ class MoleculeGenerator:
         smiles = self.codec.decode(graphs)
         if repair == "none":
             return smiles, 0
-        fixed = [_repair(text, repair) for text in smiles]
+        fixed = [repair_smiles(text, repair) for text in smiles]
         return fixed, sum(a != b for a, b in zip(smiles, fixed, strict=True))
 
 
@@ -171,21 +171,6 @@ def training_smiles(store: GraphStore) -> list[str]:
     if store.smiles_bytes is not None:
         return store.smiles(index)
     return MoleculeCodec(store.vocabulary).decode(store.batch(index))
-
-
-def _repair(text: str, repair: Repair) -> str:
-    from rdkit import Chem
-
-    from graphinv.mol import add_charges, largest_fragment, repair_valence, sanitizes
-
-    mol = Chem.MolFromSmiles(text, sanitize=False)
-    if mol is None or not mol.GetNumAtoms() or (sanitizes(mol) and repair == "charges"):
-        return text
-    fixed = add_charges(mol) if repair == "charges" else largest_fragment(repair_valence(mol)[0])
-    if not sanitizes(fixed):
-        return text
-    Chem.SanitizeMol(fixed)
-    return str(Chem.MolToSmiles(fixed))
 
 
 @contextmanager

@@ -100,7 +100,12 @@ def random_dense(
 
 
 def permute_dense(g: DenseGraphs, order: Tensor) -> DenseGraphs:
-    """Return ``g`` with the nodes of every graph in the order ``order`` ``[M]``."""
+    """Return ``g`` with the nodes of every graph in the order ``order`` ``[M]``.
+
+    Example:
+        >>> permute_dense(random_dense(1, max_nodes=2, counts=[1]), torch.tensor([1, 0])).mask.tolist()
+        [[False, True]]
+    """
     return DenseGraphs(g.x[:, order], g.adj[:, order][:, :, order], g.mask[:, order])
 
 
@@ -121,9 +126,21 @@ def permute_graphs(batch: GraphBatch, seed: int = 0) -> GraphBatch:
 
 
 def assert_equivariant(
-    function: GraphFunction, g: DenseGraphs, *, seed: int = 0, tolerance: float | None = None
+    function: GraphFunction,
+    g: DenseGraphs,
+    *,
+    edges: bool | None = None,
+    seed: int = 0,
+    tolerance: float | None = None,
 ) -> None:
     """Assert that permuting the nodes of ``g`` permutes ``function(g)`` (``[B, M, *]`` or ``[B, M, M]``) alike.
+
+    Args:
+        function: what to try.
+        g: what to try it on.
+        edges: whether both axes of the output are nodes; None decides by its shape, nodes first if x has M features.
+        seed: of the permutation.
+        tolerance: in place of the one of the dtype.
 
     Example:
         >>> assert_equivariant(lambda g: g.adj @ g.x, random_dense(3))
@@ -133,7 +150,9 @@ def assert_equivariant(
     order = torch.randperm(size, generator=torch.Generator().manual_seed(seed))
     out = function(g)
     expected = out[:, order]
-    if out.dim() >= 3 and out.shape[1:3] == (size, size) and out.shape != g.x.shape:
+    if edges is None:
+        edges = out.dim() >= 3 and out.shape[1:3] == (size, size) and out.shape != g.x.shape
+    if edges:
         expected = expected[:, :, order]
     assert_close(function(permute_dense(g, order)), expected, "not equivariant", seed, tolerance)
 

@@ -110,8 +110,6 @@ class GraphGenerator(nn.Module, ABC):
         self, directory: str | os.PathLike[str], *, metadata: dict[str, Any], ema: dict[str, Tensor] | None = None
     ) -> None:
         """Write the checkpoint files into an existing ``directory`` (see ``graphinv._files.atomic_directory``)."""
-        from safetensors.torch import save_file
-
         folder = Path(directory)
         config = {
             "format": FORMAT,
@@ -120,9 +118,9 @@ class GraphGenerator(nn.Module, ABC):
             "metadata": metadata,
         }
         (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
-        save_file({k: v.contiguous() for k, v in self.state_dict().items()}, folder / "model.safetensors")
+        _save_weights(self.state_dict(), folder / "model.safetensors")
         if ema is not None:
-            save_file({k: v.contiguous() for k, v in ema.items()}, folder / "ema.safetensors")
+            _save_weights(ema, folder / "ema.safetensors")
 
     @staticmethod
     def load(directory: str | os.PathLike[str], *, weights: str = "ema") -> tuple[GraphGenerator, dict[str, Any]]:
@@ -180,6 +178,13 @@ def _read_json(file: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise CheckpointError(f"{file}: expected a JSON object, got {type(content).__name__}")
     return content
+
+
+def _save_weights(state: dict[str, Tensor], file: Path) -> None:
+    from safetensors.torch import save
+
+    # the library's own writer hides a full disk behind an error that is no OSError
+    file.write_bytes(save({name: value.detach().cpu().contiguous() for name, value in state.items()}))
 
 
 def _load_weights(model: nn.Module, file: Path) -> None:

@@ -178,6 +178,8 @@ class GDSS(GraphGenerator):
         if n < 0 or batch_size < 1:
             raise InputError(f"expected n >= 0 and batch_size >= 1, got {n} and {batch_size}")
         if not 0 <= seed < 2**31:
+            raise InputError(f"seed must be in 0..2**31 - 1, got {seed}")
+        if not 0 <= seed < 2**31:
             raise InputError(f"seed must be in 0..{2**31 - 1}, got {seed}")
         sampler = sampler or self.config.sampler
         sampler = sampler if steps is None else replace(sampler, steps=steps)

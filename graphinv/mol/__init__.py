@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from graphinv.mol.codec import MoleculeCodec, canonical_smiles
     from graphinv.mol.datasets import build_dataset
     from graphinv.mol.draw import molecule_grid
-    from graphinv.mol.valence import add_charges, largest_fragment, repair_valence, sanitizes
+    from graphinv.mol.valence import add_charges, largest_fragment, repair_smiles, repair_valence, sanitizes
 
 __all__ = [
     "MoleculeCodec",
@@ -24,6 +24,7 @@ __all__ = [
     "canonical_smiles",
     "largest_fragment",
     "molecule_grid",
+    "repair_smiles",
     "repair_valence",
     "sanitizes",
 ]
@@ -37,6 +38,7 @@ _HOME = {
     "canonical_smiles": "codec",
     "largest_fragment": "valence",
     "molecule_grid": "draw",
+    "repair_smiles": "valence",
     "repair_valence": "valence",
     "sanitizes": "valence",
 }

@@ -6,11 +6,13 @@ All functions leave their argument alone and take unsanitised molecules, of `Mol
 
 from __future__ import annotations
 
+from typing import Literal
+
 from rdkit import Chem, rdBase
 
 from graphinv.mol._encode import flat_smiles, raw_smiles
 
-__all__ = ["add_charges", "largest_fragment", "repair_valence", "sanitizes"]
+__all__ = ["add_charges", "largest_fragment", "repair_smiles", "repair_valence", "sanitizes"]
 
 _DEFAULT_VALENCE = {7: 3, 8: 2, 16: 2}
 _LOWER = {
@@ -114,6 +116,27 @@ def _kekulized(mol: Chem.Mol) -> Chem.RWMol:
     except Chem.MolSanitizeException:
         return Chem.RWMol(mol)
     return copy
+
+
+def repair_smiles(text: str, repair: Literal["charges", "valence"]) -> str:
+    """Return the canonical SMILES of the repaired molecule, or ``text`` if that gives none (or needs no charges).
+
+    Args:
+        text: a SMILES, sanitisable or not.
+        repair: "charges" as `add_charges`; "valence" as `repair_valence`, then `largest_fragment`.
+
+    Example:
+        >>> repair_smiles("CN(C)(C)C", "charges"), repair_smiles("C=F", "valence"), repair_smiles("CO", "charges")
+        ('C[N+](C)(C)C', 'CF', 'CO')
+    """
+    mol = Chem.MolFromSmiles(text, sanitize=False)
+    if mol is None or not mol.GetNumAtoms() or (repair == "charges" and sanitizes(mol)):
+        return text
+    fixed = add_charges(mol) if repair == "charges" else largest_fragment(repair_valence(mol)[0])
+    if not sanitizes(fixed):
+        return text
+    Chem.SanitizeMol(fixed)
+    return str(Chem.MolToSmiles(fixed))
 
 
 def _clear_aromatic(mol: Chem.RWMol) -> int:

@@ -74,12 +74,12 @@ class CheckpointDirectories(Callback):
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Write ``best/`` if this is it, and ``last/`` if it is time."""
-        key = "valid_loss" if "valid_loss" in trainer.callback_metrics else "train_loss"
+        key = "valid_loss" if trainer.enable_validation else "train_loss"
         loss = float(trainer.callback_metrics.get(key, math.nan))
-        if loss < self.best and not trainer.sanity_checking:
-            self.best = loss
-            self._write(trainer, pl_module, "best")
         ending = trainer.should_stop or trainer.current_epoch + 1 == trainer.max_epochs
+        if loss < self.best or (ending and self.best == math.inf):  # the end may come before the first validation
+            self.best = min(self.best, loss)
+            self._write(trainer, pl_module, "best")
         if ending or time.monotonic() - self._written > self.every_s:
             self._write(trainer, pl_module, "last")
             self._written = time.monotonic()

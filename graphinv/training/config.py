@@ -53,12 +53,16 @@ class TrainConfig:
     precision: str = "32-true"
 
     def __post_init__(self) -> None:
-        positive = {"max_epochs": self.max_epochs, "batch_size": self.batch_size, "learning_rate": self.learning_rate}
-        for name, value in positive.items():
-            if value <= 0:
-                raise InputError(f"{name} must be above 0, got {value}")
+        for name in ("max_epochs", "batch_size", "learning_rate", "validate_every"):
+            if not getattr(self, name) > 0:  # also refuses NaN
+                raise InputError(f"{name} must be above 0, got {getattr(self, name)}")
+        for name in ("weight_decay", "clip", "seed"):
+            if not getattr(self, name) >= 0:
+                raise InputError(f"{name} must be at least 0, got {getattr(self, name)}")
         if not 0 <= self.ema < 1 or not 0 < self.gamma <= 1:
             raise InputError(f"expected 0 <= ema < 1 and 0 < gamma <= 1, got {self.ema} and {self.gamma}")
+        if self.schedule not in ("exponential", "cosine"):
+            raise InputError(f"unknown schedule {self.schedule!r}; available: exponential, cosine")
         if self.max_time is not None:
             parse_duration(self.max_time)
 

@@ -142,7 +142,7 @@ class PlainScoreNetworkA(nn.Module):
             x, adjc = layer(x, adjc, flags)
             kept.append(adjc)
         s = self.final(torch.cat(kept, 1).permute(0, 2, 3, 1)).squeeze(-1)
-        s = s * (1 - torch.eye(s.size(-1), dtype=s.dtype))
+        s = s * (1 - torch.eye(s.size(-1), dtype=s.dtype, device=s.device))
         return s * flags[:, None, :] * flags[:, :, None]
 
 

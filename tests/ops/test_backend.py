@@ -89,12 +89,14 @@ def test_the_public_names_are_those_of_the_contract():
     assert set(graphinv.ops.__all__) == {
         "available_backends",
         "current_backend",
+        "from_pairs",
         "index_to_ptr",
         "ptr_to_index",
         "segment_fold",
         "segment_reduce",
         "segment_softmax",
         "segment_sort",
+        "to_pairs",
         "use_backend",
     }
     assert all(hasattr(graphinv.ops, name) for name in graphinv.ops.__all__)

@@ -1,0 +1,38 @@
+"""Settings refuse what cannot be meant, and durations read as they are written."""
+
+from __future__ import annotations
+
+import pytest
+
+from graphinv.errors import InputError
+from graphinv.models import gdss_presets
+from graphinv.training import TrainConfig
+from graphinv.training.config import parse_duration
+
+
+@pytest.mark.parametrize(("text", "seconds"), [
+    ("90s", 90), ("30m", 1800), ("1h30m", 5400), ("2d", 172_800), ("0.5h", 1800), ("1d1h1m1s", 90_061), ("1.5s", 1.5),
+])  # fmt: skip
+def test_durations_are_sums_of_their_parts(text, seconds):
+    assert parse_duration(text).total_seconds() == seconds
+
+
+@pytest.mark.parametrize("text", ["", "30", "m", "1 h", "-5m", "1h-5m", "5w", "1..5h", "0s", "0h0m", "1e3s", "30M"])
+def test_unreadable_durations_are_refused_with_examples(text):
+    with pytest.raises(InputError, match="duration"):
+        parse_duration(text)
+
+
+@pytest.mark.parametrize("change", [
+    {"max_epochs": 0}, {"batch_size": 0}, {"learning_rate": 0.0}, {"learning_rate": -1.0}, {"ema": 1.0}, {"ema": -0.1},
+    {"gamma": 0.0}, {"gamma": 1.5}, {"max_time": "soon"}, {"validate_every": 0}, {"schedule": "linear"}, {"seed": -1},
+    {"clip": -1.0}, {"weight_decay": -1.0}, {"learning_rate": float("nan")},
+])  # fmt: skip
+def test_impossible_settings_are_refused(change):
+    with pytest.raises(InputError):
+        TrainConfig(**change)
+
+
+@pytest.mark.parametrize("name", gdss_presets())
+def test_every_preset_has_settings(name):
+    assert TrainConfig.preset(name, max_epochs=3).max_epochs == 3

@@ -69,7 +69,7 @@ _GRID = _generic(
 
 _PRESETS = {
     "smallmol": GDSSPreset(
-        GDSSConfig(max_nodes=7), _training(256, 40, 0.005, schedule="cosine"), _paper("reverse", 0.2, 0.7)
+        GDSSConfig(max_nodes=7), _training(256, 80, 0.01, schedule="cosine"), _paper("reverse", 0.2, 0.7)
     ),
     "qm9": GDSSPreset(GDSSConfig(), _training(1024, 300, 0.005), _paper("reverse", 0.2, 0.7)),
     "zinc250k": GDSSPreset(_ZINC, _training(1024, 500, 0.005), _paper("reverse", 0.2, 0.9)),

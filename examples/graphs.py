@@ -1,6 +1,6 @@
 """GDSS on generic graphs: two-community graphs from networkx, trained for a minute, compared with new samples.
 
-python examples/graphs.py --epochs 60
+python examples/graphs.py --epochs 150
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def summary(graphs: list[nx.Graph]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--epochs", type=int, default=60, help="passes over 400 graphs (default: 60)")
+    parser.add_argument("--epochs", type=int, default=150, help="passes over 400 graphs (default: 150)")
     parser.add_argument("--out", default="runs/communities", help="run directory (default: runs/communities)")
     args = parser.parse_args()
 

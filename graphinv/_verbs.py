@@ -90,6 +90,7 @@ def _defaults(preset: str | None, data: str | None) -> dict[str, Any]:
 def train_run(given: Any) -> Path:
     """Train as the arguments of ``train gdss`` say; return the run directory."""
     store = GraphStore.open(given.data)
+    store.verify()
     settings = TrainConfig(**given.trainer.as_dict())
     model = given.model.as_dict()
     config = GDSSConfig(**{**model, "sampler": SamplerConfig(**_plain(model["sampler"]))})

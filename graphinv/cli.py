@@ -115,11 +115,12 @@ def _data_build(args: list[str]) -> None:
 def _data_info(args: list[str]) -> None:
     from graphinv.data import SPLITS, GraphStore
 
-    p = _parser("data info", "Say what a store holds, from its header and columns.")
+    p = _parser("data info", "Check a store and say what it holds.")
     p.add_argument("store", help="a store written by graphinv data build")
     p.add_argument("--json", action="store_true", help="print JSON")
     given = p.parse_args(args)
     store = GraphStore.open(given.store)
+    store.verify()
     splits = {s: n for s in SPLITS if (n := store.indices(s).numel())}
     nodes = dict(enumerate(store.node_histogram("all").tolist()))
     info = {

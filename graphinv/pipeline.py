@@ -85,7 +85,7 @@ class MoleculeGenerator:
             raise CheckpointError(
                 f"{folder} carries no vocabulary: it was not trained on molecules; use GraphGenerator"
             )
-        return cls(generator.to(device), MoleculeCodec(Vocabulary.from_json(vocabulary)), metadata)
+        return cls(_on_device(generator, device), MoleculeCodec(Vocabulary.from_json(vocabulary)), metadata)
 
     def sample(
         self,
@@ -171,6 +171,13 @@ def training_smiles(store: GraphStore) -> list[str]:
     if store.smiles_bytes is not None:
         return store.smiles(index)
     return MoleculeCodec(store.vocabulary).decode(store.batch(index))
+
+
+def _on_device(generator: GraphGenerator, device: str) -> GraphGenerator:
+    try:
+        return generator.to(torch.empty(0, device=device).device)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"cannot use the device {device!r} here: {error}") from error
 
 
 @contextmanager

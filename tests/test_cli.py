@@ -152,6 +152,33 @@ def test_a_damaged_checkpoint_is_told(run, folder, capsys):
     assert "colour" in failing(capsys, "sample", str(broken), "-o", str(folder / "x.smi"))
 
 
+def test_a_training_resumes_only_what_it_can(run, store, folder, capsys):
+    import shutil
+
+    broken = folder / "torn"
+    shutil.copytree(run, broken)
+    again = ["train", "gdss", "--data", str(store), "-o", str(broken), "--preset", "smallmol", *TINY, "--resume"]
+    assert "edge_hidden" in failing(capsys, *again, "--model.edge_hidden", "8")
+    state = broken / "last" / "trainer.ckpt"
+    state.write_bytes(state.read_bytes()[:1000])
+    assert "trainer.ckpt" in failing(capsys, *again)
+
+
+def test_a_store_with_a_flipped_bit_is_told(store, folder, capsys):
+    content = bytearray(store.read_bytes())
+    content[-3] ^= 4
+    flipped = folder / "flipped.graphs"
+    flipped.write_bytes(content)
+    assert "corrupt" in failing(capsys, "data", "info", str(flipped))
+    assert "corrupt" in failing(capsys, "train", "gdss", "--data", str(flipped), "-o", str(folder / "y"), *TINY)
+
+
+def test_a_device_that_is_not_there_is_told(run, store, folder, capsys):
+    assert "cannot use the device" in failing(capsys, "sample", str(run), "-o", str(folder / "x"), "--device", "meta:x")
+    args = ["train", "gdss", "--data", str(store), "-o", str(folder / "z"), *TINY, "--trainer.accelerator", "quantum"]
+    assert "cannot be set up" in failing(capsys, *args)
+
+
 def test_an_unknown_flag_ends_with_status_2(store, folder):
     with pytest.raises(SystemExit) as end:
         main(["train", "gdss", "--data", str(store), "-o", str(folder / "x"), "--model.colour", "red"])

@@ -12,10 +12,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
+
 from graphinv import __version__
 from graphinv._files import atomic_path
 from graphinv.data import GraphStore
-from graphinv.errors import InputError
+from graphinv.errors import CheckpointError, InputError
 from graphinv.models import GraphGenerator
 from graphinv.training.config import TrainConfig, parse_duration
 
@@ -46,13 +48,14 @@ def train(
         changes: fields of ``TrainConfig`` to replace, such as ``max_time="30m"``.
 
     Raises:
-        InputError: the directory holds a run and ``resume`` is False, there is nothing to resume, the store has
-            no training graphs, or its vocabulary does not fit the model.
+        InputError: the directory holds a run and ``resume`` is False, there is nothing to resume or it is of another
+            model, the store has no training graphs, or its vocabulary does not fit the model.
+        CheckpointError: the state to resume from is damaged.
     """
     settings = dataclasses.replace(config or TrainConfig(), **changes)
     folder = Path(directory)
-    state = _resume_from(folder, resume)
     _check(generator, store)
+    state = _resume_from(folder, generator, resume)
     generator.fit_node_counts(store.node_histogram("train"))
     folder.mkdir(parents=True, exist_ok=True)
     with atomic_path(folder / "train.json") as file:
@@ -69,20 +72,30 @@ def _fit(
     state: Path | None,
     progress: bool,
 ) -> None:
+    from graphinv.training.module import GeneratorModule
+
+    with _quiet():
+        trainer = _trainer(store, folder, settings, progress)
+        module = GeneratorModule(generator, store, settings)
+        trainer.fit(module, ckpt_path=state, weights_only=True if state else None)
+
+
+def _trainer(store: GraphStore, folder: Path, settings: TrainConfig, progress: bool) -> Any:
     import lightning
+    from lightning.fabric.utilities.exceptions import MisconfigurationException
     from lightning.pytorch.callbacks import Timer
     from lightning.pytorch.loggers import CSVLogger
 
     from graphinv.training.callbacks import CheckpointDirectories, EpochBar, WarmupEMA
-    from graphinv.training.module import GeneratorModule, validation_split
+    from graphinv.training.module import validation_split
 
     ema = WarmupEMA(settings.ema) if settings.use_ema else None
     callbacks: list[Any] = [CheckpointDirectories(folder, _metadata(store, settings), ema)]
     callbacks += [c for c in (ema, EpochBar() if progress else None) if c is not None]
     if settings.max_time is not None:
         callbacks.append(Timer(parse_duration(settings.max_time), interval="step", verbose=False))
-    with _quiet():
-        trainer = lightning.Trainer(
+    try:
+        return lightning.Trainer(
             max_epochs=settings.max_epochs,
             accelerator=settings.accelerator,
             devices=settings.devices,
@@ -98,17 +111,33 @@ def _fit(
             enable_progress_bar=False,
             enable_model_summary=False,
         )
-        module = GeneratorModule(generator, store, settings)
-        trainer.fit(module, ckpt_path=state, weights_only=True if state else None)
+    except (MisconfigurationException, ValueError) as error:
+        raise InputError(f"this training cannot be set up: {error}; see accelerator, devices and precision") from error
 
 
-def _resume_from(folder: Path, resume: bool | Literal["auto"]) -> Path | None:
+def _resume_from(folder: Path, generator: GraphGenerator, resume: bool | Literal["auto"]) -> Path | None:
     state = folder / "last" / "trainer.ckpt"
     if state.exists() and resume is False:
         raise InputError(f"{folder} holds a training already; resume it, or choose another directory")
-    if not state.exists() and resume is True:
-        raise InputError(f"nothing to resume: {state} does not exist")
-    return state if state.exists() else None
+    if not state.exists():
+        if resume is True:
+            raise InputError(f"nothing to resume: {state} does not exist")
+        return None
+    before = GraphGenerator.load(state.parent)[0].config
+    if type(before) is not type(generator.config) or _architecture(before) != _architecture(generator.config):
+        now, then = _architecture(generator.config), _architecture(before)
+        changed = {k: f"{then[k]} then, {now.get(k)} now" for k in then if then[k] != now.get(k)}
+        raise InputError(f"{folder} was trained with another model: {changed}; resume it with the same settings")
+    try:
+        torch.load(state, map_location="cpu", weights_only=True)
+    except Exception as error:  # whatever a damaged archive raises
+        raise CheckpointError(f"cannot read {state}: {error}; start anew in another directory") from error
+    return state
+
+
+def _architecture(config: Any) -> dict[str, Any]:
+    """Return what decides the weights: every setting but the sampler."""
+    return {k: v for k, v in dataclasses.asdict(config).items() if k != "sampler"}
 
 
 def _check(generator: GraphGenerator, store: GraphStore) -> None:

@@ -81,9 +81,10 @@ class MoleculeGenerator:
         folder = next((f for f in (Path(path) / "best", Path(path) / "last") if f.is_dir()), Path(path))
         generator, metadata = GraphGenerator.load(folder, weights=weights)
         vocabulary = metadata.get("vocabulary")
-        if not isinstance(vocabulary, dict):
+        if not isinstance(vocabulary, dict) or vocabulary.get("scheme") == "generic":
             raise CheckpointError(
-                f"{folder} carries no vocabulary: it was not trained on molecules; use GraphGenerator"
+                f"{folder} was not trained on molecules (it carries no vocabulary of atoms); "
+                "draw graphs from it with graphinv.GraphGenerator.load(...)[0].sample(...)"
             )
         return cls(_on_device(generator, device), MoleculeCodec(Vocabulary.from_json(vocabulary)), metadata)
 

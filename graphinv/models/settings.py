@@ -6,12 +6,21 @@ choice of strings; defaults are the paper's for QM9, but for the sampler.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, fields
+from typing import Literal, get_args, get_origin, get_type_hints
+
+from graphinv.errors import InputError
 
 __all__ = ["GDSSConfig", "SamplerConfig"]
 
 SDEName = Literal["vp", "ve", "subvp"]
+
+
+def _check_choices(settings: object) -> None:
+    for name, hint in get_type_hints(type(settings)).items():
+        choices = get_args(hint) if get_origin(hint) is Literal else ()
+        if choices and getattr(settings, name) not in choices:
+            raise InputError(f"{name} must be one of {', '.join(choices)}, got {getattr(settings, name)!r}")
 
 
 @dataclass(frozen=True)
@@ -37,6 +46,13 @@ class SamplerConfig:
     denoise: bool = True
     decode: Literal["argmax", "threshold"] = "argmax"
 
+    def __post_init__(self) -> None:
+        _check_choices(self)
+        if self.steps < 1 or not self.snr >= 0 or not self.scale_eps >= 0:
+            raise InputError(
+                f"expected steps >= 1, snr >= 0 and scale_eps >= 0, got {self.steps}, {self.snr} and {self.scale_eps}"
+            )
+
 
 @dataclass(frozen=True)
 class GDSSConfig:
@@ -46,13 +62,23 @@ class GDSSConfig:
         features: F: node types of a molecule, or one-hot degrees 0..F-1 of a generic graph.
         max_nodes: most nodes of a training graph.
         node_input: "type" (one-hot of the node types) or "degree" (one-hot of the degrees, capped at F-1).
-        node_sde, node_low, node_high: SDE of the nodes and its beta (VP, subVP) or sigma (VE) at t = 0 and t = 1.
-        edge_sde, edge_low, edge_high: likewise for the edges.
+        node_sde: SDE of the nodes.
+        node_low: its beta (VP, subVP) or sigma (VE) at t = 0.
+        node_high: the same at t = 1.
+        edge_sde: SDE of the edges.
+        edge_low: its beta or sigma at t = 0.
+        edge_high: the same at t = 1.
         node_network: "gcn", or "gmh" (attention, as the second ZINC250k model).
-        node_depth, node_hidden: layers and width of the node network.
-        edge_depth, edge_hidden, attention: layers, width and attention width of the edge network.
+        node_depth: layers of the node network.
+        node_hidden: width of the node network.
+        edge_depth: layers of the edge network.
+        edge_hidden: width of the edge network.
+        attention: width of its queries and keys, after the first layer.
         mlp_layers: linear maps of the edge MLPs.
-        channels_init, channels, channels_final, heads: powers of the adjacency, edge channels, attention heads.
+        channels_init: powers of the adjacency that enter.
+        channels: edge channels between layers.
+        channels_final: edge channels after the last layer.
+        heads: attention heads; must divide attention and edge_hidden.
         sampler: how samples are drawn unless told otherwise.
     """
 
@@ -81,3 +107,13 @@ class GDSSConfig:
     def __post_init__(self) -> None:
         if isinstance(self.sampler, dict):  # from JSON
             object.__setattr__(self, "sampler", SamplerConfig(**self.sampler))
+        _check_choices(self)
+        for f in fields(self):
+            value = getattr(self, f.name)
+            if f.type == "int" and value < 1:
+                raise InputError(f"{f.name} must be at least 1, got {value}")
+        widths = {"attention": self.attention, "edge_hidden": self.edge_hidden}
+        widths |= {"node_hidden": self.node_hidden} if self.node_network == "gmh" else {}
+        for name, width in widths.items():
+            if width % self.heads:
+                raise InputError(f"heads = {self.heads} must divide {name}, got {width}")

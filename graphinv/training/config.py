@@ -20,9 +20,11 @@ class TrainConfig:
 
     Attributes:
         max_epochs: passes over the training split.
-        max_time: wall-clock limit such as "30m" or "1h30m"; whichever limit comes first ends the training.
+        max_time: wall-clock limit such as "30m" or "1h30m"; it includes the time before a resume. Whichever limit
+            comes first ends the training.
         batch_size: graphs per step.
-        learning_rate, weight_decay: of Adam.
+        learning_rate: of Adam, at the start.
+        weight_decay: of Adam.
         schedule: "exponential" multiplies the rate by ``gamma`` after each epoch (the paper's), "cosine" lets it fall
             to zero at ``max_epochs``.
         gamma: factor of the exponential schedule.
@@ -32,7 +34,9 @@ class TrainConfig:
         bucket: batches of graphs of like size; off, batches are drawn regardless of size.
         validate_every: epochs between validations.
         seed: of the order of the batches and of the noise.
-        accelerator, devices, precision: as in ``lightning.Trainer``.
+        accelerator: "auto", "cpu", "gpu", ... as in ``lightning.Trainer``.
+        devices: how many of them.
+        precision: "32-true", "bf16-mixed", ... as in ``lightning.Trainer``.
     """
 
     max_epochs: int = 300

@@ -277,3 +277,21 @@ def test_presets_repeat_with_their_seed_and_take_changes():
 def test_impossible_configurations_are_refused(change):
     with pytest.raises(InputError):
         GDSS(replace(SMALL, **change))
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"heads": 3}, "heads = 3 must divide attention"),
+        ({"edge_hidden": 18}, "edge_hidden"),
+        ({"node_network": "gmh", "node_hidden": 6}, "node_hidden"),
+        ({"max_nodes": 0}, "max_nodes must be at least 1"),
+        ({"node_sde": "vpp"}, "one of vp, ve, subvp"),
+        ({"sampler": {"steps": 0}}, "steps >= 1"),
+        ({"sampler": {"snr": float("nan")}}, "snr >= 0"),
+        ({"sampler": {"norm": "none"}}, "one of graph, batch"),
+    ],
+)
+def test_settings_that_cannot_work_are_told_when_they_are_made(changes, told):
+    with pytest.raises(InputError, match=told):
+        GDSSConfig(**changes)

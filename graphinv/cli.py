@@ -60,8 +60,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         print(f"graphinv: error: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("graphinv: interrupted", file=sys.stderr)
+    except KeyboardInterrupt as stop:
+        print(f"graphinv: interrupted{stop}", file=sys.stderr)
         return 130
 
 

@@ -159,6 +159,7 @@ def test_a_training_resumes_only_what_it_can(run, store, folder, capsys):
     shutil.copytree(run, broken)
     again = ["train", "gdss", "--data", str(store), "-o", str(broken), "--preset", "smallmol", *TINY, "--resume"]
     assert "edge_hidden" in failing(capsys, *again, "--model.edge_hidden", "8")
+    assert "max_epochs=1" in failing(capsys, *again, "--trainer.max_epochs", "1")
     state = broken / "last" / "trainer.ckpt"
     state.write_bytes(state.read_bytes()[:1000])
     assert "trainer.ckpt" in failing(capsys, *again)
@@ -176,7 +177,7 @@ def test_a_store_with_a_flipped_bit_is_told(store, folder, capsys):
 def test_a_device_that_is_not_there_is_told(run, store, folder, capsys):
     assert "cannot use the device" in failing(capsys, "sample", str(run), "-o", str(folder / "x"), "--device", "meta:x")
     args = ["train", "gdss", "--data", str(store), "-o", str(folder / "z"), *TINY, "--trainer.accelerator", "quantum"]
-    assert "cannot be set up" in failing(capsys, *args)
+    assert "lightning refuses" in failing(capsys, *args)
 
 
 def test_an_unknown_flag_ends_with_status_2(store, folder):
@@ -197,6 +198,21 @@ def test_a_full_disk_is_an_error_of_one_line_without_a_file(folder):
     assert done.returncode == 2, done.stderr
     assert "cannot write" in done.stderr and "Traceback" not in done.stderr
     assert not target.exists() and not list(folder.glob(".full.graphs*"))
+
+
+def test_an_interrupted_training_says_how_to_go_on(store, folder):
+    import signal
+    import time
+
+    target = folder / "stopped"
+    args = [sys.executable, "-m", "graphinv.cli", "train", "gdss", "--data", str(store), "-o", str(target)]
+    running = subprocess.Popen([*args, "--trainer.max_epochs", "100000"], stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while not (target / "best" / "config.json").exists() and time.monotonic() < deadline:
+        time.sleep(0.2)
+    running.send_signal(signal.SIGINT)
+    _, err = running.communicate(timeout=60)
+    assert running.returncode == 130 and "graphinv: interrupted; resuming" in err and "Traceback" not in err
 
 
 def test_the_traceback_is_shown_on_request(capsys):

@@ -54,7 +54,7 @@ class CheckpointDirectories(Callback):
         every_s: seconds between writes of ``last/``; the end of the training always writes it.
     """
 
-    def __init__(self, directory: Path, metadata: dict[str, Any], ema: WarmupEMA | None, every_s: float = 30.0) -> None:
+    def __init__(self, directory: Path, metadata: dict[str, Any], ema: WarmupEMA | None, every_s: float = 10.0) -> None:
         self.directory, self.metadata, self.ema, self.every_s = directory, metadata, ema, every_s
         self.best = math.inf
         self.seconds = 0.0

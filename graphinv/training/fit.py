@@ -72,17 +72,23 @@ def _fit(
     state: Path | None,
     progress: bool,
 ) -> None:
+    from lightning.fabric.utilities.exceptions import MisconfigurationException
+
     from graphinv.training.module import GeneratorModule
 
     with _quiet():
-        trainer = _trainer(store, folder, settings, progress)
-        module = GeneratorModule(generator, store, settings)
-        trainer.fit(module, ckpt_path=state, weights_only=True if state else None)
+        try:
+            trainer = _trainer(store, folder, settings, progress)
+            module = GeneratorModule(generator, store, settings)
+            trainer.fit(module, ckpt_path=state, weights_only=True if state else None)
+        except MisconfigurationException as error:
+            raise InputError(f"lightning refuses this training: {error}") from error
+        except SystemExit:  # what lightning makes of an interrupt from the keyboard
+            raise KeyboardInterrupt(f"; resuming goes on from {folder / 'last'}") from None
 
 
 def _trainer(store: GraphStore, folder: Path, settings: TrainConfig, progress: bool) -> Any:
     import lightning
-    from lightning.fabric.utilities.exceptions import MisconfigurationException
     from lightning.pytorch.callbacks import Timer
     from lightning.pytorch.loggers import CSVLogger
 
@@ -111,8 +117,8 @@ def _trainer(store: GraphStore, folder: Path, settings: TrainConfig, progress: b
             enable_progress_bar=False,
             enable_model_summary=False,
         )
-    except (MisconfigurationException, ValueError) as error:
-        raise InputError(f"this training cannot be set up: {error}; see accelerator, devices and precision") from error
+    except ValueError as error:
+        raise InputError(f"lightning refuses this training: {error}") from error
 
 
 def _resume_from(folder: Path, generator: GraphGenerator, resume: bool | Literal["auto"]) -> Path | None:

@@ -44,6 +44,8 @@ _FLAT.doIsomericSmiles = False
 # Between these elements RDKit makes no dative bonds of its own, so bond orders can be read from one matrix.
 _COVALENT = frozenset({5, 6, 7, 8, 9, 14, 15, 16, 17, 33, 34, 35, 53})
 _MATRIX_ATOMS = 256  # beyond, the n x n matrix costs more than a walk over the bonds
+# A look-up of its own: RDKit's prints a stack to standard error for a symbol it does not know.
+_NUMBERS = {str(Chem.GetPeriodicTable().GetElementSymbol(number)): number for number in range(1, 119)}
 _ORDERS = {Chem.BondType.SINGLE: 1, Chem.BondType.DOUBLE: 2, Chem.BondType.TRIPLE: 3}
 
 
@@ -112,10 +114,9 @@ def parse_atom_label(label: str) -> tuple[int, int]:
     if match is None:
         raise InputError(f"expected an atom label such as 'C', 'N+' or 'S+2', got {label!r}")
     symbol, sign, size = match.groups()
-    try:
-        number = int(Chem.GetPeriodicTable().GetAtomicNumber(symbol))
-    except RuntimeError as error:
-        raise InputError(f"{label!r} names no chemical element") from error
+    number = _NUMBERS.get(symbol, 0)
+    if not number:
+        raise InputError(f"{label!r} names no chemical element")
     charge = 0 if sign is None else int(size or 1) * (1 if sign == "+" else -1)
     return number, charge
 
@@ -261,8 +262,4 @@ class _Columns:
 def _token_number(token: str) -> int:
     """Atomic number of an atom of a SMILES text, 0 if it is not plainly an element."""
     match = _BRACKET.match(token) if token[0] == "[" else None
-    symbol = (match.group(1) if match else token).capitalize()
-    try:
-        return int(Chem.GetPeriodicTable().GetAtomicNumber(symbol))
-    except RuntimeError:
-        return 0
+    return _NUMBERS.get((match.group(1) if match else token).capitalize(), 0)

@@ -16,7 +16,7 @@ from graphinv.ops.pairs import from_pairs, pair_index
 
 __all__ = ["AttentionLayer", "DenseGCNConv", "normalise"]
 
-_FEW_NODES = 12  # measured on a CPU: 1.5 times faster at 9 nodes, slower from 20 on
+_FEW_NODES = 12  # on a CPU; examples/benchmarks/score_network.py --max-nodes compares sizes
 
 
 def normalise(adj: Tensor) -> Tensor:

@@ -18,8 +18,11 @@ _HOME = {
     "GraphLoader": "graphinv.data",
     "GraphStore": "graphinv.data",
     "GraphinvError": "graphinv.errors",
+    "GroupLayout": "graphinv.aggr",
+    "LCMAggregation": "graphinv.aggr",
     "MoleculeCodec": "graphinv.mol",
     "MoleculeGenerator": "graphinv.pipeline",
+    "MonoidBankAggregation": "graphinv.aggr",
     "Samples": "graphinv.pipeline",
     "TrainConfig": "graphinv.training",
     "Vocabulary": "graphinv.data",
@@ -30,6 +33,7 @@ _HOME = {
 }
 
 if TYPE_CHECKING:
+    from graphinv.aggr import GroupLayout, LCMAggregation, MonoidBankAggregation
     from graphinv.data import GraphLoader, GraphStore, Vocabulary
     from graphinv.errors import GraphinvError
     from graphinv.graphs import DenseGraphs, GraphBatch
@@ -46,8 +50,11 @@ __all__ = [
     "GraphLoader",
     "GraphStore",
     "GraphinvError",
+    "GroupLayout",
+    "LCMAggregation",
     "MoleculeCodec",
     "MoleculeGenerator",
+    "MonoidBankAggregation",
     "Samples",
     "TrainConfig",
     "Vocabulary",

@@ -1,0 +1,82 @@
+"""The order in which a tree meets the rows of a group: by their content, as given, or at random.
+
+By content means by one number per row, a fixed linear combination of its channels in float64, so that rounding
+further up moves a row only past rows it nearly ties with; rows that tie exactly are ordered by all their channels.
+Rows that are equal are interchangeable, so the result does not depend on the order of the input at all.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from graphinv.aggr.layout import GroupLayout
+
+__all__ = ["content_order", "given_order", "is_transformed", "random_order"]
+
+_CHUNK_ELEMENTS = 1 << 18
+
+
+def given_order(layout: GroupLayout) -> Tensor | None:
+    """Return the rows group after group, [N], each group in the order of the input; None: as they are."""
+    return layout.order
+
+
+def random_order(layout: GroupLayout) -> Tensor:
+    """Return the rows group after group, [N], each group in a random order, from torch's default generator."""
+    return _by_group(torch.rand(layout.num_rows, device=layout.device), layout)
+
+
+def content_order(x: Tensor, layout: GroupLayout) -> Tensor:
+    """Return the rows of ``x`` [N, F] group after group, [N], each group in an order that its content decides.
+
+    Off the CPU, and while tracing, rows of equal score but other channels (one chance in 10^15 a pair for real
+    features) keep the order of the input, since to find them would read back to the host.
+    """
+    x = x.detach()
+    score = _score(x)
+    order = _by_group(score, layout)
+    return _break_ties(x, score, order, layout) if _can_read(x) else order
+
+
+def is_transformed() -> bool:
+    """Return whether this runs inside torch.func, where only plain operations work; there is no public way to ask."""
+    return bool(torch._C._are_functorch_transforms_active())
+
+
+def _can_read(x: Tensor) -> bool:
+    return x.device.type == "cpu" and not torch.compiler.is_compiling() and not is_transformed()
+
+
+def _score(x: Tensor) -> Tensor:
+    # Element by element: a matrix product may round equal rows differently at different places.
+    channels = torch.arange(1, x.shape[1] + 1, device=x.device, dtype=torch.float64)
+    weight = torch.frac(channels * 0.6180339887498949) + 0.5  # of the golden ratio: no two channels weigh the same
+    if not _can_read(x):
+        return (x.double() * weight).sum(1)
+    rows = max(1, _CHUNK_ELEMENTS // max(x.shape[1], 1))
+    score = torch.empty(x.shape[0], dtype=torch.float64, device=x.device)
+    for start in range(0, x.shape[0], rows):
+        torch.sum(x[start : start + rows].double() * weight, dim=1, out=score[start : start + rows])
+    return score
+
+
+def _by_group(key: Tensor, layout: GroupLayout) -> Tensor:
+    by_key = torch.sort(key, stable=True).indices
+    return by_key[torch.sort(layout.index[by_key], stable=True).indices]
+
+
+def _break_ties(x: Tensor, score: Tensor, order: Tensor, layout: GroupLayout) -> Tensor:
+    key, group = score[order], layout.index[order]
+    tied = (key[1:] == key[:-1]) & (group[1:] == group[:-1])
+    place = tied.nonzero().flatten()
+    if not place.numel() or bool((x[order[place]] == x[order[place + 1]]).all()):
+        return order
+    in_tie = torch.zeros(order.shape[0], dtype=torch.bool)
+    in_tie[place] = in_tie[place + 1] = True
+    rows = order[in_tie]
+    rank = torch.zeros(order.shape[0], dtype=torch.int64)
+    rank[rows] = torch.unique(x[rows], dim=0, return_inverse=True)[1]
+    by_row = torch.sort(rank, stable=True).indices
+    by_score = by_row[torch.sort(score[by_row], stable=True).indices]
+    return by_score[torch.sort(layout.index[by_score], stable=True).indices]

@@ -1,0 +1,176 @@
+"""Fold a binary operator over every group at once, as a balanced tree on the packed layout.
+
+Level by level, largest stride h first, position p + h of a group is combined into position p: the right operands are
+one slice of the packed rows and are never written again, so they are at once what the backward pass needs; only left
+operands are saved besides. N - K operator rows for K non-empty groups, ceil(log2 L) levels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+
+from graphinv.aggr._kernels import Kernel, Work
+from graphinv.aggr._static import StaticPacked, fold_static, longest, pack_static, wants_static
+from graphinv.aggr.layout import GroupLayout, Packed, Tile
+
+__all__ = ["fold_kernel", "fold_table", "plan_of", "spread"]
+
+Combine = Callable[[Tensor, Tensor], Tensor]  # [P, *], [P, *] -> [P, *]
+_TILE_ELEMENTS = 49152  # of one operand on a CPU: a tile with its gates stays in the cache
+
+
+def plan_of(layout: GroupLayout, pairing: str = "strides") -> Packed | StaticPacked:
+    """Return the packed plan of a layout: exact, or with static shapes where no value may be read."""
+    return pack_static(layout, pairing) if wants_static(layout) else layout.packed(pairing)
+
+
+def fold_table(x: Tensor, plan: Packed | StaticPacked, layout: GroupLayout, combine: Combine) -> Tensor:
+    """Fold packed rows ``x`` [N, *], N > 0; return [N, *]: first the result of each rank, then every right operand.
+
+    Plain differentiable operations, for operators without a kernel, second derivatives and ``torch.func``.
+    """
+    return (
+        fold_static(x, plan, longest(layout), combine) if isinstance(plan, StaticPacked) else _exact(x, plan, combine)
+    )
+
+
+def _exact(x: Tensor, plan: Packed, combine: Combine) -> Tensor:
+    rows, tails = x, []
+    for begin, end, left in plan.levels:
+        tail = rows[begin:end]
+        out = combine(rows.index_select(0, left), tail)
+        rows = rows[:begin].index_copy(0, left, out)
+        tails.append(tail)
+    return torch.cat([rows, *reversed(tails)])
+
+
+def spread(results: Tensor, plan: Packed | StaticPacked, layout: GroupLayout, empty: Tensor) -> Tensor:
+    """Return the result of each group, [G, *], from those of the ranks, [>= R, *]; ``empty`` [*] where it has no rows.
+
+    R is the number of ranks that can have rows, at most N.
+    """
+    ranks = min(plan.groups.shape[0], layout.num_rows)
+    full = (plan.sizes[:ranks] > 0).view(-1, *[1] * empty.dim())
+    out = empty.expand(layout.num_groups, *empty.shape)
+    return out.index_copy(0, plan.groups[:ranks], torch.where(full, results[:ranks], empty))
+
+
+def fold_kernel(
+    x: Tensor, rows: Tensor, plan: Packed, nodes: Tensor, kernel: type[Kernel], keep: bool, weights: tuple[Tensor, ...]
+) -> tuple[Tensor, Tensor]:
+    """Fold the rows of ``x`` [N, H] with a hand-written kernel.
+
+    Args:
+        x: rows in the order of the input.
+        rows: [N] row of ``x`` at each packed place.
+        plan: of the packed rows.
+        nodes: [S] packed places whose value in the tree is wanted too.
+        kernel: the operator.
+        keep: keep the gates for the backward pass instead of computing them again.
+        weights: of the operator, in the dtype of ``x``.
+
+    Returns:
+        [K, H] the result of each rank, and [S, H] the values of ``nodes``.
+    """
+    out, values = _Fold.apply(x, rows, plan, nodes, kernel, keep, *weights)  # type: ignore[no-untyped-call]
+    return out, values
+
+
+class _Fold(Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        rows: Tensor,
+        plan: Packed,
+        nodes: Tensor,
+        kernel: type[Kernel],
+        keep: bool,
+        *weights: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        tree = x.index_select(0, rows)
+        ranks = plan.groups.shape[0]
+        needed = any(ctx.needs_input_grad)
+        lefts = x.new_empty(x.shape[0] - ranks if needed else 0, x.shape[1])
+        op, work = kernel(*(w.detach() for w in weights)), Work(x)
+        kept = []
+        for tile in plan.tiles(_tile_rows(x)):
+            c = _operands(tree, tile, work)
+            half = c.shape[0] // 2
+            y, gates = op.forward(c, work, keep and needed)
+            _write(tree, tile, y)
+            if needed:
+                lefts[tile.begin - ranks : tile.end - ranks] = c[:half]
+                kept.append(gates)
+        ctx.save_for_backward(x, rows, nodes, *weights)
+        ctx.plan, ctx.kernel, ctx.tree, ctx.lefts, ctx.kept = plan, kernel, tree, lefts, kept
+        return tree[:ranks].clone(), tree.index_select(0, nodes)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor, grad_nodes: Tensor) -> tuple[Tensor | None, ...]:
+        if torch.is_grad_enabled():  # create_graph=True: the gradient itself will be differentiated
+            gradients = _again(ctx, grad, grad_nodes)
+        else:
+            gradients = _backward(ctx, grad, grad_nodes)
+        return (gradients[0], None, None, None, None, None, *gradients[1:])
+
+
+def _backward(ctx: Any, grad: Tensor, grad_nodes: Tensor) -> tuple[Tensor | None, ...]:
+    x, rows, nodes, *weights = ctx.saved_tensors
+    ranks = grad.shape[0]
+    op, work = ctx.kernel(*(w.detach() for w in weights)), Work(x)
+    flow = torch.zeros_like(ctx.tree)  # gradient of the value each packed place has at this point of the tree
+    flow[:ranks] = grad
+    if nodes.shape[0]:
+        flow.index_add_(0, nodes, grad_nodes)
+    tiles = ctx.plan.tiles(_tile_rows(x))
+    for tile, kept in zip(reversed(tiles), reversed(ctx.kept), strict=True):
+        half = tile.end - tile.begin
+        c = work("c", 2 * half, x.shape[1])
+        c[:half] = ctx.lefts[tile.begin - ranks : tile.end - ranks]
+        c[half:] = ctx.tree[tile.begin : tile.end]
+        above = flow[tile.first : tile.first + half] if tile.first is not None else flow.index_select(0, tile.left)
+        below = op.backward(above, c, work, kept)
+        flow[tile.begin : tile.end] += below[half:]
+        _write(flow, tile, below[:half])
+    grad_x = torch.empty_like(flow).index_copy_(0, rows, flow) if ctx.needs_input_grad[0] else None
+    return (grad_x, *op.weight_gradients())
+
+
+def _again(ctx: Any, grad: Tensor, grad_nodes: Tensor) -> tuple[Tensor | None, ...]:
+    x, rows, nodes, *weights = ctx.saved_tensors
+    inputs = [t for t in (x, *weights) if t.requires_grad]
+    table = _exact(x.index_select(0, rows), ctx.plan, lambda a, b: ctx.kernel.plain(a, b, *weights))
+    outputs = [table[: grad.shape[0]], table.index_select(0, nodes)]
+    found = torch.autograd.grad(outputs, inputs, [grad, grad_nodes], create_graph=True, allow_unused=True)
+    by_input = dict(zip((id(t) for t in inputs), found, strict=True))
+    return tuple(by_input.get(id(t)) for t in (x, *weights))
+
+
+def _operands(tree: Tensor, tile: Tile, work: Work) -> Tensor:
+    half = tile.end - tile.begin
+    c = work("c", 2 * half, tree.shape[1])
+    if tile.first is None:
+        torch.index_select(tree, 0, tile.left, out=c[:half])
+    else:
+        c[:half] = tree[tile.first : tile.first + half]
+    c[half:] = tree[tile.begin : tile.end]
+    return c
+
+
+def _write(tree: Tensor, tile: Tile, values: Tensor) -> None:
+    if tile.first is None:
+        tree.index_copy_(0, tile.left, values)
+    else:
+        tree[tile.first : tile.first + values.shape[0]] = values
+
+
+def _tile_rows(x: Tensor) -> int:
+    if x.device.type != "cpu":
+        return max(x.shape[0], 1)
+    return max(64, _TILE_ELEMENTS // x.shape[1])

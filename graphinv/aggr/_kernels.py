@@ -8,13 +8,15 @@ second derivatives and ``torch.func``.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 __all__ = ["GRUKernel", "GatedSumKernel", "Kernel", "MLPKernel", "Work"]
+
+
+Kept = list[Tensor]  # gates of a tile for its backward pass; empty if they are to be computed again
 
 
 class Work:
@@ -44,11 +46,11 @@ class Kernel(ABC):
         """Combine [P, H] and [P, H] in plain autograd."""
 
     @abstractmethod
-    def forward(self, c: Tensor, work: Work, keep: bool) -> tuple[Tensor, Any]:
+    def forward(self, c: Tensor, work: Work, keep: bool) -> tuple[Tensor, Kept]:
         """Combine the halves of ``c`` [2P, H]; return [P, H] and, if ``keep``, what the backward needs."""
 
     @abstractmethod
-    def backward(self, grad: Tensor, c: Tensor, work: Work, kept: Any) -> Tensor:
+    def backward(self, grad: Tensor, c: Tensor, work: Work, kept: Kept) -> Tensor:
         """Return the gradient of ``c`` [2P, H] from the one of the result [P, H]; add to those of the weights."""
 
     @abstractmethod
@@ -88,7 +90,7 @@ class GRUKernel(Kernel):
         out = new + update * (torch.cat([b, a]) - new)
         return 0.5 * (out[: a.shape[0]] + out[a.shape[0] :])
 
-    def forward(self, c: Tensor, work: Work, keep: bool) -> tuple[Tensor, Any]:
+    def forward(self, c: Tensor, work: Work, keep: bool) -> tuple[Tensor, Kept]:
         """Combine a tile. Row k < P of the gates is of GRU(a, b), row P + k of GRU(b, a)."""
         half, h = c.shape[0] // 2, self.hidden
         p = torch.addmm(self.bias, c, self.transposed, out=work("p", 2 * half, 6 * h))
@@ -102,14 +104,14 @@ class GRUKernel(Kernel):
         new.sigmoid_().mul_(2).sub_(1)
         y = torch.lerp(new[:half], c[half:], gates[:half, h:])
         y.add_(torch.lerp(new[half:], c[:half], gates[half:, h:], out=work("t", 2 * half, h)[half:])).mul_(0.5)
-        return y, (gates, new, p[:, 5 * h :].clone()) if keep else None
+        return y, [gates, new, p[:, 5 * h :].clone()] if keep else []
 
-    def backward(self, grad: Tensor, c: Tensor, work: Work, kept: Any) -> Tensor:
+    def backward(self, grad: Tensor, c: Tensor, work: Work, kept: Kept) -> Tensor:
         """Differentiate a tile; d holds the gradients of the six pre-activations at the row of their operand."""
         half, h = c.shape[0] // 2, self.hidden
-        if kept is None:
+        if not kept:
             self.forward(c, work, keep=False)
-            kept = work("gates", 2 * half, 2 * h), work("new", 2 * half, h), work("p", 2 * half, 6 * h)[:, 5 * h :]
+            kept = [work("gates", 2 * half, 2 * h), work("new", 2 * half, h), work("p", 2 * half, 6 * h)[:, 5 * h :]]
         gates, new, hidden_n = kept
         d, t, u = work("d", 2 * half, 6 * h), work("t", 2 * half, h), work("u", 2 * half, h)
         g = work("g", 2 * half, 2 * h)
@@ -170,7 +172,7 @@ class GatedSumKernel(Kernel):
         gate = torch.sigmoid(F.linear(total, w, bias) + F.linear(product, v))
         return total + gate * torch.tanh(F.linear(product, n))
 
-    def forward(self, c: Tensor, work: Work, keep: bool) -> tuple[Tensor, Any]:
+    def forward(self, c: Tensor, work: Work, keep: bool) -> tuple[Tensor, Kept]:
         """Combine a tile."""
         half, h = c.shape[0] // 2, self.hidden
         a, b = c[:half], c[half:]
@@ -180,18 +182,18 @@ class GatedSumKernel(Kernel):
         p[:, :h] += torch.addmm(self.bias, total, self.sum_weight.t(), out=work("t", half, h))
         p.sigmoid_()
         p[:, h:].mul_(2).sub_(1)
-        return torch.addcmul(total, p[:, :h], p[:, h:]), p if keep else None
+        return torch.addcmul(total, p[:, :h], p[:, h:]), [p] if keep else []
 
-    def backward(self, grad: Tensor, c: Tensor, work: Work, kept: Any) -> Tensor:
+    def backward(self, grad: Tensor, c: Tensor, work: Work, kept: Kept) -> Tensor:
         """Differentiate a tile."""
         half, h = c.shape[0] // 2, self.hidden
-        if kept is None:
+        if not kept:
             self.forward(c, work, keep=False)
-            kept = work("p", half, 2 * h)
+            kept = [work("p", half, 2 * h)]
         a, b = c[:half], c[half:]
         total = torch.add(a, b, out=work("total", half, h))
         product = torch.mul(a, b, out=work("product", half, h))
-        gate, new = kept[:, :h], kept[:, h:]
+        gate, new = kept[0][:, :h], kept[0][:, h:]
         d, t = work("d", half, 2 * h), work("t", half, h)
         torch.mul(gate, new, out=t).mul_(grad)
         d[:, :h] = torch.addcmul(t, t, gate, value=-1)  # grad n z (1 - z)
@@ -231,7 +233,7 @@ class MLPKernel(Kernel):
         mean = 0.5 * (inner[: a.shape[0]] + inner[a.shape[0] :])
         return 0.5 * (a + b) + F.linear(mean, w2, b2)
 
-    def forward(self, c: Tensor, work: Work, keep: bool) -> tuple[Tensor, Any]:
+    def forward(self, c: Tensor, work: Work, keep: bool) -> tuple[Tensor, Kept]:
         """Combine a tile."""
         half, k = c.shape[0] // 2, self.first_bias.shape[0]
         p = torch.mm(c, self.first.t(), out=work("p", 2 * half, 2 * k))
@@ -242,22 +244,23 @@ class MLPKernel(Kernel):
         active = F.silu(inner)
         mean = torch.add(active[:half], active[half:], out=work("mean", half, k)).mul_(0.5)
         y = torch.addmm(self.second_bias, mean, self.second.t())
-        return y.add_(c[:half], alpha=0.5).add_(c[half:], alpha=0.5), inner if keep else None
+        return y.add_(c[:half], alpha=0.5).add_(c[half:], alpha=0.5), [inner] if keep else []
 
-    def backward(self, grad: Tensor, c: Tensor, work: Work, kept: Any) -> Tensor:
+    def backward(self, grad: Tensor, c: Tensor, work: Work, kept: Kept) -> Tensor:
         """Differentiate a tile."""
         half, k = c.shape[0] // 2, self.first_bias.shape[0]
-        if kept is None:
+        if not kept:
             self.forward(c, work, keep=False)
-            kept = work("inner", 2 * half, k)
-        active = F.silu(kept)
+            kept = [work("inner", 2 * half, k)]
+        (inner,) = kept
+        active = F.silu(inner)
         mean = torch.add(active[:half], active[half:], out=work("mean", half, k)).mul_(0.5)
         self.grad_second.addmm_(grad.t(), mean)
         self.grad_second_bias.add_(grad.sum(0))
         grad_mean = torch.mm(grad, self.second, out=work("grad_mean", half, k)).mul_(0.5)
         d = work("d", 2 * half, 2 * k)
         for own, other in _orders(half):
-            d[own, :k] = torch.ops.aten.silu_backward(grad_mean, kept[own])
+            d[own, :k] = torch.ops.aten.silu_backward(grad_mean, inner[own])
             d[other, k:] = d[own, :k]
         grad_c = torch.mm(d, self.first, out=work("grad_c", 2 * half, self.hidden))
         self.grad_first.addmm_(d.t(), c)

@@ -107,8 +107,10 @@ class _Fold(Function):
             if needed:
                 lefts[tile.begin - ranks : tile.end - ranks] = c[:half]
                 kept.append(gates)
-        ctx.save_for_backward(x, rows, nodes, *weights)
-        ctx.plan, ctx.kernel, ctx.tree, ctx.lefts, ctx.kept = plan, kernel, tree, lefts, kept
+        flat = [t for gates in kept if gates is not None for t in gates]
+        # All through save_for_backward, which lets go of everything as soon as the backward pass is done.
+        ctx.save_for_backward(x, rows, nodes, tree, lefts, *weights, *flat)
+        ctx.plan, ctx.kernel, ctx.num_weights = plan, kernel, len(weights)
         return tree[:ranks].clone(), tree.index_select(0, nodes)
 
     @staticmethod
@@ -121,19 +123,22 @@ class _Fold(Function):
 
 
 def _backward(ctx: Any, grad: Tensor, grad_nodes: Tensor) -> tuple[Tensor | None, ...]:
-    x, rows, nodes, *weights = ctx.saved_tensors
+    x, rows, nodes, tree, lefts, *others = ctx.saved_tensors
+    weights, flat = others[: ctx.num_weights], others[ctx.num_weights :]
     ranks = grad.shape[0]
     op, work = ctx.kernel(*(w.detach() for w in weights)), Work(x)
-    flow = torch.zeros_like(ctx.tree)  # gradient of the value each packed place has at this point of the tree
+    flow = torch.zeros_like(tree)  # gradient of the value each packed place has at this point of the tree
     flow[:ranks] = grad
     if nodes.shape[0]:
         flow.index_add_(0, nodes, grad_nodes)
     tiles = ctx.plan.tiles(_tile_rows(x))
-    for tile, kept in zip(reversed(tiles), reversed(ctx.kept), strict=True):
+    gates = len(flat) // max(len(tiles), 1)  # kept per tile; none if they are computed again
+    for place, tile in reversed(list(enumerate(tiles))):
+        kept = flat[place * gates : (place + 1) * gates]
         half = tile.end - tile.begin
         c = work("c", 2 * half, x.shape[1])
-        c[:half] = ctx.lefts[tile.begin - ranks : tile.end - ranks]
-        c[half:] = ctx.tree[tile.begin : tile.end]
+        c[:half] = lefts[tile.begin - ranks : tile.end - ranks]
+        c[half:] = tree[tile.begin : tile.end]
         above = flow[tile.first : tile.first + half] if tile.first is not None else flow.index_select(0, tile.left)
         below = op.backward(above, c, work, kept)
         flow[tile.begin : tile.end] += below[half:]
@@ -143,7 +148,8 @@ def _backward(ctx: Any, grad: Tensor, grad_nodes: Tensor) -> tuple[Tensor | None
 
 
 def _again(ctx: Any, grad: Tensor, grad_nodes: Tensor) -> tuple[Tensor | None, ...]:
-    x, rows, nodes, *weights = ctx.saved_tensors
+    x, rows, nodes, _, _, *others = ctx.saved_tensors
+    weights = others[: ctx.num_weights]
     inputs = [t for t in (x, *weights) if t.requires_grad]
     table = _exact(x.index_select(0, rows), ctx.plan, lambda a, b: ctx.kernel.plain(a, b, *weights))
     outputs = [table[: grad.shape[0]], table.index_select(0, nodes)]

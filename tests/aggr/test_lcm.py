@@ -32,7 +32,7 @@ class Affine(BinaryOp):
 def make(op="gru", dtype=torch.float64, seed=0, **settings):
     torch.manual_seed(seed)
     op = Affine(4) if op == "custom" else op
-    return LCMAggregation(3, 4, op=op, **{"order": "given", **settings}).to(dtype)
+    return LCMAggregation(**{"in_channels": 3, "out_channels": 4, "op": op, "order": "given", **settings}).to(dtype)
 
 
 def rows(count=34, dtype=torch.float64, seed=0, channels=3):
@@ -274,6 +274,14 @@ def test_a_module_in_the_middle_of_training_can_be_copied():
     m(rows(), INDEX)
     twin = copy.deepcopy(m)
     assert torch.equal(twin(rows(), INDEX), m(rows(), INDEX))
+
+
+@pytest.mark.parametrize("recompute", [True, False])
+def test_after_the_backward_pass_nothing_of_the_tree_is_held(recompute):
+    m, x = make(recompute=recompute, project=False, in_channels=4), rows(channels=4).requires_grad_()
+    m(x, INDEX).sum().backward()
+    with pytest.raises(RuntimeError, match="second time"):
+        m.auxiliary_loss().backward()
 
 
 def test_empty_groups_give_the_identity_and_train_it():

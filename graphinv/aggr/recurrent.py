@@ -1,16 +1,19 @@
 """Recurrent aggregators without padding: a GRU or an LSTM reads the rows of each group, N cell rows in all.
 
-Groups are packed position by position, largest first, which is what the recurrent kernels of torch take. Order
+Groups are packed position by position, largest first, so that each step is a slice. Order
 matters to a recurrent network: these are for comparison with it, and for groups that are sequences.
 """
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+from graphinv.aggr._order import is_transformed
+from graphinv.aggr._recurrent_kernel import packed_layer, plain_layer
 from graphinv.aggr._recurrent_static import RecurrentSettings, last_states
 from graphinv.aggr.base import GroupAggregation
 from graphinv.aggr.layout import GroupLayout
@@ -61,31 +64,40 @@ class _PackedRecurrent(GroupAggregation):
 
     def reduce_groups(self, x: Tensor, layout: GroupLayout) -> Tensor:
         """Return the state after the last row of each group, [G, F_out]; 0 for an empty group."""
-        weights = list(self.parameters())
         out = x.new_zeros(layout.num_groups, self.out_channels)
         if x.shape[0] == 0:
             return out
-        rows = layout.grouped(x).to(weights[0].dtype)
-        if torch.compiler.is_compiling():
-            settings = RecurrentSettings(self.kind, self.num_layers, self.bias, self.bidirectional)
-            dropout = self.dropout if self.training else 0.0
-            groups, last = last_states(rows, layout, weights, settings, dropout)
-        else:
-            groups, last = layout.packed().groups, self._packed(rows, layout, weights)
+        dtype = torch.promote_types(next(self.parameters()).dtype, torch.float32)
+        weights = [weight.to(dtype) for weight in self.parameters()]
+        rows = layout.grouped(x).to(dtype)
+        with torch.autocast(x.device.type, enabled=False):
+            if torch.compiler.is_compiling():
+                settings = RecurrentSettings(self.kind, self.num_layers, self.bias, self.bidirectional)
+                dropout = self.dropout if self.training else 0.0
+                groups, last = last_states(rows, layout, weights, settings, dropout)
+            else:
+                groups, last = layout.packed().groups, self._packed(rows, layout, weights)
         return out.index_copy(0, groups, last.to(x.dtype))
 
     def _packed(self, grouped: Tensor, layout: GroupLayout, weights: list[Tensor]) -> Tensor:
         plan = layout.packed()
+        sizes, ranks = plan.batch_sizes.tolist(), plan.groups.shape[0]
         rows = grouped.index_select(0, plan.perm)
-        directions = 2 if self.bidirectional else 1
-        start = rows.new_zeros(self.num_layers * directions, plan.groups.shape[0], self.hidden_channels)
-        run: Any = getattr(torch, self.kind.lower())
-        state = run(
-            rows, plan.batch_sizes, (start, start) if self.kind == "LSTM" else start,
-            weights, self.bias, self.num_layers, self.dropout, self.training, self.bidirectional,
-        )[1]  # fmt: skip
-        last: Tensor = state[-directions:].movedim(0, 1).flatten(1)  # the last layer's state of each rank
-        return last
+        run = plain_layer if is_transformed() else packed_layer
+        step, directions = (4 if self.bias else 2), (2 if self.bidirectional else 1)
+        outputs: list[Tensor] = []
+        for layer in range(self.num_layers):
+            if layer and self.dropout:
+                rows = F.dropout(rows, self.dropout, self.training)
+            outputs = []
+            for direction in range(directions):
+                first = step * (directions * layer + direction)
+                outputs.append(run(rows, sizes, weights[first : first + step], self.kind, direction == 1))
+            rows = torch.cat(outputs, 1)
+        # A rank's last row: at its last position forwards, at its first backwards.
+        last = plan.offsets[plan.sizes[:ranks] - 1] + torch.arange(ranks, device=rows.device)
+        ends = [outputs[0].index_select(0, last), *(out[:ranks] for out in outputs[1:])]
+        return torch.cat(ends, 1)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.in_channels}, {self.hidden_channels})"

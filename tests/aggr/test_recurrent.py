@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch.func import functional_call, jacrev, vmap
 from torch_geometric.nn import aggr as pyg
 
 from graphinv.aggr import PackedGRUAggregation, PackedLSTMAggregation
@@ -86,3 +87,29 @@ def test_parameters_are_drawn_anew():
 def test_bad_settings_are_refused(settings):
     with pytest.raises(InputError, match="at least 1"):
         PackedGRUAggregation(**{"in_channels": 4, "out_channels": 6, **settings})
+
+
+@pytest.mark.parametrize(("cls", "module"), PAIRS)
+@pytest.mark.parametrize("settings", SETTINGS[:3], ids=str)
+def test_gradcheck_and_gradgradcheck(cls, module, settings):
+    torch.manual_seed(0)
+    m, x = cls(2, 3, **settings).double(), torch.randn(5, 2, dtype=torch.float64, requires_grad=True)
+    index, names = torch.tensor([0, 2, 0, 0, 2]), [name for name, _ in m.named_parameters()]
+
+    def function(x, *parameters):
+        return functional_call(m, dict(zip(names, parameters, strict=True)), (x, index), {"dim_size": 3})
+
+    inputs = (x, *m.parameters())
+    assert torch.autograd.gradcheck(function, inputs)
+    assert torch.autograd.gradgradcheck(function, inputs)
+
+
+@pytest.mark.parametrize(("cls", "module"), PAIRS)
+def test_torch_func_sees_the_same_function(cls, module):
+    torch.manual_seed(0)
+    m, x = cls(4, 6, bidirectional=True).double(), torch.randn(12, 4, dtype=torch.float64)
+    jacobian = torch.autograd.functional.jacobian(lambda x: m(x, INDEX, dim_size=7), x)
+    assert_close(jacrev(lambda x: m(x, INDEX, dim_size=7))(x), jacobian, "jacrev", tolerance=1e-12)
+    batch = torch.stack([x, 2 * x])
+    mapped = vmap(lambda x: m(x, INDEX, dim_size=7))(batch)
+    assert_close(mapped, m(batch, INDEX, dim_size=7), "vmap", tolerance=1e-12)

@@ -24,7 +24,7 @@ from graphinv.aggr.monoid import (
     SumMonoid,
     TopKMonoid,
 )
-from graphinv.aggr.operators import BinaryOp, GatedSumOp, GRUOp, MLPOp
+from graphinv.aggr.operators import BinaryOp, GatedSumOp, GRUOp, MaxMinOp, MLPOp
 from graphinv.aggr.recurrent import PackedGRUAggregation, PackedLSTMAggregation
 
 __all__ = [
@@ -38,6 +38,7 @@ __all__ = [
     "LCMAggregation",
     "LogSumExpMonoid",
     "MLPOp",
+    "MaxMinOp",
     "MaxMonoid",
     "MeanMonoid",
     "MinMonoid",

@@ -35,6 +35,7 @@ INVARIANT = {
     "lcm_gru_kept": lambda: LCMAggregation(F, F, recompute=False),
     "lcm_gru_neighbours": lambda: LCMAggregation(F, F, pairing="neighbours"),
     "lcm_gated_sum": lambda: LCMAggregation(F, F, op="gated_sum"),
+    "lcm_max_min": lambda: LCMAggregation(F, F, op="max_min"),
     "lcm_mlp": lambda: LCMAggregation(F, F, op="mlp"),
     "lcm_custom": lambda: LCMAggregation(F, project=False, op=Mean(F)),
     "lcm_random": lambda: LCMAggregation(F, F, order="random").eval(),

@@ -9,11 +9,11 @@ import torch
 from torch.func import functional_call, jacrev, jvp, vmap
 from torch_geometric.nn import aggr as pyg
 
-from graphinv.aggr import BinaryOp, GatedSumOp, GRUOp, LCMAggregation, MLPOp, auxiliary_loss
+from graphinv.aggr import BinaryOp, GatedSumOp, GRUOp, LCMAggregation, MaxMinOp, MLPOp, auxiliary_loss
 from graphinv.errors import InputError
 from graphinv.testing import assert_close, assert_permutation_invariant
 
-OPS = ["gru", "gated_sum", "mlp"]
+OPS = ["gru", "gated_sum", "max_min", "mlp"]
 DTYPES = [torch.float64, torch.float32]
 INDEX = torch.tensor([0] * 3 + [2] + [3] * 7 + [4] * 16 + [5] * 2 + [7] * 5)
 
@@ -62,6 +62,10 @@ def by_hand(m, x, index, groups, pairing="strides"):
         own = latent[index == group]
         out.append(fold_by_hand(m.op, own.split(1), pairing)[0] if own.shape[0] else empty)
     return torch.stack(out)
+
+
+def by_hand_latent(m, latent):
+    return fold_by_hand(m.op, latent.split(1), "strides")
 
 
 @pytest.mark.parametrize("op", [*OPS, "custom"])
@@ -142,6 +146,31 @@ def test_operators_commute(op, dtype):
     m = make(op, dtype)
     a, b = rows(50, dtype, channels=4), rows(50, dtype, seed=1, channels=4)
     assert_close(m.op(a, b), m.op(b, a), "o is not commutative", tolerance=1e-12 if dtype == torch.float64 else 1e-6)
+
+
+def test_max_min_can_hold_the_two_largest_exactly():
+    op = MaxMinOp(2)
+    with torch.no_grad():
+        op.linear.weight.zero_()
+        op.linear.weight[1, 2] = 1  # channel 1 takes the smaller of channel 0
+        op.linear.bias.copy_(torch.tensor([-100.0, 0.0]))
+    index = torch.arange(9).repeat_interleave(torch.arange(2, 11))
+    values = rows(index.numel(), torch.float32, channels=1).abs()
+    start = torch.cat([values, torch.zeros_like(values)], 1)
+    out = LCMAggregation(2, project=False, op=op)(start, index)
+    for group in range(9):
+        assert torch.equal(out[group], values[index == group].flatten().sort(descending=True).values[:2])
+
+
+def test_max_min_shares_the_gradient_of_ties_as_torch_does():
+    op, x = MaxMinOp(4), torch.zeros(6, 4, requires_grad=True)
+    m = LCMAggregation(4, project=False, op=op, order="given")
+    with torch.no_grad():
+        op.linear.bias.zero_()
+    weight = rows(1, torch.float32, channels=4)
+    (fast,) = torch.autograd.grad((m(x) * weight).sum(), x)
+    (plain,) = torch.autograd.grad((by_hand_latent(m, x) * weight).sum(), x)
+    assert_close(fast, plain, "gradient of ties")
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -314,7 +343,7 @@ def test_parameters_are_drawn_anew():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"op": "lstm"}, "available: gru, gated_sum, mlp"),
+        ({"op": "lstm"}, "available: gru, gated_sum, max_min, mlp"),
         ({"op": GRUOp(5)}, "5 channels"),
         ({"op": torch.nn.Linear(4, 4)}, "instance of BinaryOp"),
         ({"order": "sorted"}, "available: canonical, given, random"),

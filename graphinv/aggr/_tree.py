@@ -77,7 +77,7 @@ def fold_kernel(
     Returns:
         [K, H] the result of each rank, and [S, H] the values of ``nodes``.
     """
-    out, values = _Fold.apply(x, rows, plan, nodes, kernel, keep, *weights)  # type: ignore[no-untyped-call]
+    out, values = _Fold.apply(x, rows, plan, nodes, kernel, keep, torch.is_grad_enabled(), *weights)  # type: ignore[no-untyped-call]
     return out, values
 
 
@@ -91,11 +91,12 @@ class _Fold(Function):
         nodes: Tensor,
         kernel: type[Kernel],
         keep: bool,
+        tracked: bool,
         *weights: Tensor,
     ) -> tuple[Tensor, Tensor]:
         tree = x.index_select(0, rows)
         ranks = plan.groups.shape[0]
-        needed = any(ctx.needs_input_grad)
+        needed = tracked and any(ctx.needs_input_grad)  # the latter says nothing about torch.no_grad
         lefts = x.new_empty(x.shape[0] - ranks if needed else 0, x.shape[1])
         op, work = kernel(*(w.detach() for w in weights)), Work(x)
         kept = []
@@ -119,7 +120,7 @@ class _Fold(Function):
             gradients = _again(ctx, grad, grad_nodes)
         else:
             gradients = _backward(ctx, grad, grad_nodes)
-        return (gradients[0], None, None, None, None, None, *gradients[1:])
+        return (gradients[0], None, None, None, None, None, None, *gradients[1:])
 
 
 def _backward(ctx: Any, grad: Tensor, grad_nodes: Tensor) -> tuple[Tensor | None, ...]:

@@ -110,7 +110,8 @@ class LCMAggregation(GroupAggregation):
         """Fold ``x`` [N, F_in] to [G, F_out]."""
         self._check_dtype(x)
         latent = x if self.lin is None else self.lin(x).relu()
-        self.in_channels = x.shape[1]
+        if self.in_channels == -1:
+            self.in_channels = x.shape[1]
         if isinstance(self.op, KernelOp):
             latent = latent.to(torch.promote_types(x.dtype, torch.float32))
         with torch.autocast(x.device.type, enabled=False):

@@ -313,6 +313,22 @@ def test_after_the_backward_pass_nothing_of_the_tree_is_held(recompute):
         m.auxiliary_loss().backward()
 
 
+def test_without_gradients_nothing_is_saved_for_them(monkeypatch):
+    saved = []
+    original = torch.autograd.function.FunctionCtx.save_for_backward
+    monkeypatch.setattr(
+        torch.autograd.function.FunctionCtx,
+        "save_for_backward",
+        lambda ctx, *tensors: (saved.append(sum(t.numel() for t in tensors)), original(ctx, *tensors))[1],
+    )
+    m, x = make(recompute=False, project=False, in_channels=4), rows(channels=4)
+    m(x, INDEX)
+    with torch.no_grad():
+        m(x, INDEX)
+    trained, not_trained = saved
+    assert trained - not_trained >= 7 * 4 * 27  # left operands and gates of 27 operator rows
+
+
 def test_empty_groups_give_the_identity_and_train_it():
     m = make()
     torch.nn.init.normal_(m.identity)

@@ -1,0 +1,233 @@
+"""Write the pages of docs/benchmarks from the JSON lines that lie beside them; numbers are never typed in by hand.
+
+Where a file holds several lines for one row of a table, the last one counts, so a benchmark may be run again in part.
+A row that was not measured is not in the table; a file that is missing leaves a section that says so.
+
+Examples:
+  python examples/benchmarks/render_docs.py
+  python examples/benchmarks/render_docs.py --check
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+Line = dict[str, Any]
+DOCS = Path(__file__).parents[2] / "docs" / "benchmarks"
+BEHAVIOUR = {
+    "batch": "batch-mate joins",
+    "permutation": "permutation",
+    "unsorted": "unsorted index",
+    "ptr": "ptr",
+    "three_d": "3-D x",
+    "empty_group": "empty group",
+    "empty_input": "empty input",
+    "graph_breaks": "graph breaks",
+    "bf16": "bfloat16",
+}
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of a page: a title, what the table shows, the file of its lines, and what makes the table of them."""
+
+    title: str
+    text: str
+    file: str
+    table: Callable[[list[Line]], str]
+
+
+def speed(lines: list[Line]) -> str:
+    """Return one table per case: seconds, memory, and the factors to the reference and to the floor."""
+    latest = {(line["case"], line["side"]): line for line in lines if line["name"] == "aggregator"}
+    parts = []
+    for case in dict.fromkeys(case for case, _ in latest):
+        rows = [line for (of, _), line in latest.items() if of == case]
+        shape = rows[-1]
+        parts.append(
+            f"### {case}\n\n{shape['elements']:,} rows in {shape['groups']:,} groups, the largest of "
+            f"{shape['largest']:,}; {shape['channels']} channels.\n"
+        )
+        header = ["side", "seconds", "CPU seconds", "extra MB", "times less time", "times less memory", "over floor"]
+        parts.append(markdown(header, [speed_row(line) for line in rows]))
+    return "\n".join(parts)
+
+
+def speed_row(line: Line) -> list[str]:
+    if line["status"] != "ok":
+        asked = f", asked for {line['asked_mb'] / 1000:.1f} GB at once" if "asked_mb" in line else ""
+        reason = line["message"] if line["status"] == "error" else line["status"]
+        cap = f" (cap {line['memory_cap_gb']:g} GB{asked})" if line["status"] == "out of memory" else ""
+        return [line["side"], reason + cap, *[""] * 5]
+    seconds = f"{number(line['median_s'])} ± {number(line['iqr_s'])}" + (" (1 iteration)" * (line["iterations"] == 1))
+    factors = [pair(line, "ratio_time", "ratio_cpu"), number(line.get("ratio_memory"))]
+    if line.get("reference_status", "ok") != "ok":
+        factors = [f"{line['reference']}: {line['reference_status']}", ""]
+    elif line["side"] == line.get("reference"):
+        factors = ["reference", "reference"]
+    elif any(factors):
+        factors[0] += f" ({line['reference']})"
+    over = pair(line, "time_over_floor", "cpu_over_floor")
+    return [line["side"], seconds, number(line["cpu_s"]), number(line["extra_mb"]), *factors, over]
+
+
+def pair(line: Line, *keys: str) -> str:
+    """Return two figures, of wall and of CPU seconds."""
+    return " / ".join(number(line[key]) for key in keys if line.get(key) is not None)
+
+
+def behaviour(lines: list[Line]) -> str:
+    """Return the matrix of aggregators and columns."""
+    latest = {line["aggregator"]: line for line in lines if line["name"] == "behaviour"}
+    rows = [[name, *(cell(line[column], column) for column in BEHAVIOUR)] for name, line in latest.items()]
+    return markdown(["aggregator", *BEHAVIOUR.values()], rows)
+
+
+def task_tables(suite: str) -> Callable[[list[Line]], str]:
+    """Return what makes the tables of aggregator_tasks.py, one per task."""
+
+    def tables(lines: list[Line]) -> str:
+        spec = importlib.util.spec_from_file_location(
+            "aggregator_tasks", Path(__file__).with_name("aggregator_tasks.py")
+        )
+        tasks = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(tasks)
+        seeds = sorted({line["seed"] for line in lines})
+        known = [name for name in tasks.models.AGGREGATORS if any(line["aggregator"] == name for line in lines)]
+        return "\n".join(tasks.table(lines, suite, task, known, seeds) for task in tasks.TASKS[suite])
+
+    return tables
+
+
+def cell(value: object, column: str) -> str:
+    if column in ("batch", "permutation") and isinstance(value, (int, float)):
+        return "0" if value < 1e-12 else f"{value:.2g}"
+    return str(value)
+
+
+def number(value: float | None) -> str:
+    """Return a figure with three digits; nothing for what was not measured."""
+    if value is None:
+        return ""
+    if value >= 100:
+        return f"{value:,.0f}"
+    return f"{value:#.3g}" if value >= 1e-4 else f"{value:.2g}"
+
+
+def markdown(header: list[str], rows: list[list[str]]) -> str:
+    """Return a table."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "".join("| " + " | ".join(text.replace("|", "\\|") for text in line) + " |\n" for line in lines)
+
+
+PAGES: dict[str, list[Section]] = {
+    "aggregators.md": [
+        Section(
+            "Time and memory",
+            "One forward and backward in float32, each side in processes of its own, the sides of a case in "
+            "turns: median wall seconds ± quartile distance, CPU seconds, and memory at the peak over what was "
+            "held before (10^6 bytes). *Times less* is the reference divided by the side, both of the same run "
+            "(time: by wall / by CPU seconds): `pyg_gru` for the GRUs, `pyg_lcm` for the others; below 1 the side "
+            "needs more. *Over floor* is the time relative to `floor`: all operator rows of the GRU tree in a "
+            "single level. Sides of graphinv find the groups anew in every iteration; `plan` is that part, "
+            "`plan_cached` what it takes when the layout is reused.",
+            "aggregators.jsonl",
+            speed,
+        ),
+        Section(
+            "Behaviour",
+            "Freshly initialised, in float64. *Batch-mate joins*: relative change of the result of a group of 3 rows "
+            "when a group of 37 joins the batch. *Permutation*: largest relative change when rows of a group change "
+            "places. 0 stands for anything below 1e-12. *Empty group*: groups without rows, first, last and "
+            "between. *Graph breaks* of `torch.compile` with the sizes as hints. *bfloat16*: dtype of the result.",
+            "aggregator_behaviour.jsonl",
+            behaviour,
+        ),
+    ],
+    "aggregator_tasks.md": [
+        Section(
+            "Sets of integers",
+            "Trained on sets of 2 to 16 elements, tested on 1,024 sets of each size n, most of them larger than any "
+            "in training. All models have 20,000 parameters within 10%, the same data for the same seed, and "
+            "the figures are those of the last step: mean ± standard deviation over seeds. *Flips at n*: share of "
+            "predictions that change when a set is shuffled. Models named *random* were trained with a new order in "
+            "each step and the associativity penalty, and are tested in the order given. Both errors are of the "
+            "trained aggregator, the worst over seeds. One learning rate for all, chosen in advance; a rate chosen "
+            "per aggregator may rank them otherwise.",
+            "aggregator_tasks.jsonl",
+            task_tables("sets"),
+        ),
+        Section(
+            "PNA multi-task graphs",
+            "Distances, eccentricity, Laplacian features of nodes; connectedness, diameter, spectral radius of graphs "
+            "(arXiv:2004.05718), generated anew: 512 training graphs of 15 to 24 nodes, the weights with the best of "
+            "128 validation graphs are tested on 256 of the same and 64 of each larger size. Only the aggregator "
+            "differs. log10 of the mean squared error, targets divided by their largest value in training. A "
+            "budget for a CPU: the published figures come from ten times the graphs and ten thousand epochs and are "
+            "lower.",
+            "aggregator_tasks_pna.jsonl",
+            task_tables("pna"),
+        ),
+    ],
+}
+
+
+def page(name: str, folder: Path) -> str:
+    """Return the Markdown of one page from the lines in ``folder``."""
+    title = name.removesuffix(".md").replace("_", " ").capitalize()
+    parts = [f"# {title}: measurements\n", "<!-- Made by examples/benchmarks/render_docs.py; do not edit. -->\n"]
+    for section in PAGES[name]:
+        parts.append(f"## {section.title}\n\n{section.text}\n")
+        path = folder / section.file
+        lines = [json.loads(text) for text in path.read_text().splitlines()] if path.exists() else []
+        if not lines:
+            parts.append(f"Not measured yet: there is no {section.file}.\n")
+            continue
+        parts += [provenance(lines), section.table(lines)]
+    return "\n".join(parts)
+
+
+def provenance(lines: list[Line]) -> str:
+    """Return the commands that made the lines, and with what."""
+    commands = "\n".join(dict.fromkeys(line["command"] if "command" in line else task_command(line) for line in lines))
+    keys = {"device": "", "threads": "threads: ", "torch": "torch ", "torch_geometric": "torch_geometric "}
+    found = {key: dict.fromkeys(str(line[key]) for line in lines if key in line) for key in keys}
+    setting = "; ".join(keys[key] + ", ".join(values) for key, values in found.items() if values)
+    return f"```\n{commands}\n```\n\nWith {setting}.\n"
+
+
+def task_command(line: Line) -> str:
+    """Return the command of a line of aggregator_tasks.py, for all tasks and aggregators with its settings."""
+    training, suite = line["settings"]["training"], line["suite"]
+    one = f" --tasks {line['task']}" if suite == "sets" and training["steps"] != 1500 else ""
+    return (
+        f"python examples/benchmarks/aggregator_tasks.py --suite {suite}{one} --steps {training['steps']} "
+        f"--lr {training['lr']:g}"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--folder", type=Path, default=DOCS, help="of the JSON lines and the pages (docs/benchmarks)")
+    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if a page is not up to date")
+    args = parser.parse_args()
+    stale = []
+    for name in PAGES:
+        path, text = args.folder / name, page(name, args.folder)
+        if args.check and (not path.exists() or path.read_text() != text):
+            stale.append(str(path))
+        elif not args.check:
+            path.write_text(text)
+    if stale:
+        sys.exit(f"not what the JSON lines give: {', '.join(stale)}; run python examples/benchmarks/render_docs.py")
+
+
+if __name__ == "__main__":
+    main()

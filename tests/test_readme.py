@@ -9,12 +9,22 @@ ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-def test_the_python_example_runs_as_printed(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    code = re.search(r"```python\n(.*?)```", README, re.DOTALL).group(1)
+def run_example(number: int) -> dict[str, object]:
+    code = re.findall(r"```python\n(.*?)```", README, re.DOTALL)[number]
     names: dict[str, object] = {}
     exec(compile(code, "README.md", "exec"), names)
+    return names
+
+
+def test_the_molecule_example_runs_as_printed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = run_example(0)
     assert len(names["out"].smiles) == 20 and names["rejects"].total == 0
+
+
+def test_the_aggregator_example_runs_as_printed(capsys):
+    run_example(1)
+    assert "[2, 8]" in capsys.readouterr().out
 
 
 def test_it_is_short_and_its_links_lead_somewhere():

@@ -124,8 +124,8 @@ def find_layout(
         if index.dim() == 1 and index.shape[0] != num_rows:
             raise InputError(f"index must have one entry per row of x, {num_rows}, got {index.shape[0]}")
     else:
-        given = torch.zeros(num_rows, dtype=torch.int64, device=x.device)
-        dim_size = 1 if dim_size is None else dim_size
+        all_in_one = torch.zeros(num_rows, dtype=torch.int64, device=x.device)
+        return GroupLayout.from_index(all_in_one, 1 if dim_size is None else dim_size, max_num_elements)
     if given.device != x.device:
         raise InputError(f"x and its index or ptr must be on one device, got {x.device} and {given.device}")
 

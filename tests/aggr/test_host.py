@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch_geometric import EdgeIndex
 from torch_geometric.nn import GINConv, MessagePassing, MultiAggregation, SAGEConv
 from torch_geometric.nn import aggr as pyg
 from torch_geometric.nn.resolver import aggregation_resolver
@@ -52,6 +53,16 @@ def test_message_passing_takes_edges_in_any_order_and_nodes_by_any_name(name):
     renamed = torch.empty_like(x)
     renamed[names] = x
     assert_close(conv(renamed, names[edges])[names], out, "names of the nodes", tolerance=1e-5)
+
+
+@pytest.mark.parametrize("name", AGGREGATORS)
+def test_edge_index_objects_of_pyg(name):
+    x, edges, _, _ = graph()
+    conv = SAGEConv(8, 5, aggr=AGGREGATORS[name]())
+    by_target = edges[:, torch.sort(edges[1], stable=True).indices]
+    size = (x.shape[0], x.shape[0])
+    for given in (EdgeIndex(edges, sparse_size=size), EdgeIndex(by_target, sparse_size=size, sort_order="col")):
+        assert_close(conv(x, given), conv(x, edges), "EdgeIndex", tolerance=1e-5)
 
 
 def test_all_layers_of_a_network_share_one_layout():

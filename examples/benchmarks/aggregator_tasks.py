@@ -203,9 +203,9 @@ def emit(args: argparse.Namespace, run: Any) -> None:
 def figures(line: dict[str, Any]) -> dict[str, float | None]:
     """Return the test figures of a line by column."""
     if line["suite"] == "sets":
-        return {f"n = {size}": value for size, value in line["accuracy"].items()} | {
-            f"flips at {size}": value for size, value in line["flip_share"].items()
-        }
+        largest = max(line["flip_share"], key=int)
+        columns = {f"n = {size}": value for size, value in line["accuracy"].items()}
+        return columns | {f"flips at {largest}": line["flip_share"][largest]}
     (first, row), *further = line["log10_mse"].items()
     columns = {f"{name} {first}" if name == "mean" else name: value for name, value in row.items()}
     return columns | {f"mean {sizes}": row["mean"] for sizes, row in further}

@@ -159,8 +159,8 @@ PAGES: dict[str, list[Section]] = {
             "the figures are those of the last step: mean ± standard deviation over seeds. *Flips at n*: share of "
             "predictions that change when a set is shuffled. Models named *random* were trained with a new order in "
             "each step and the associativity penalty, and are tested in the order given. Both errors are of the "
-            "trained aggregator, the worst over seeds. One learning rate for all, chosen in advance; a rate chosen "
-            "per aggregator may rank them otherwise.",
+            "trained aggregator, the worst over seeds. One learning rate for all, chosen on other sets; a rate "
+            "chosen per aggregator may rank them otherwise.",
             "aggregator_tasks.jsonl",
             task_tables("sets"),
         ),

@@ -78,7 +78,7 @@ class KernelOp(BinaryOp):
 class GRUOp(KernelOp):
     """Mean of GRU(a, b) and GRU(b, a): the operator of Learnable Commutative Monoids (arXiv:2212.08541).
 
-    24 H^2 multiply-adds times two a pair. Bounded by the largest latent that goes in.
+    12 H^2 multiply-adds a pair. No channel of the result is larger in size than 1 and both operands.
 
     Example:
         >>> op, a, b = GRUOp(4), torch.randn(2, 4), torch.randn(2, 4)

@@ -24,8 +24,8 @@ def invariance_error(
 ) -> float:
     """Return the largest relative change of a group's result when its rows change places; 0 is invariant.
 
-    The change of a group is the norm of the difference over the norm of the result. A module is put in evaluation
-    mode and back; no gradients are kept.
+    The change of a group is the norm of the difference over the norm of the result; NaN if a result is NaN. A
+    module is put in evaluation mode and back; no gradients are kept.
 
     Args:
         aggregator: any aggregator called as ``aggregator(x, index, dim_size=G)``; PyG's too, if index is sorted.
@@ -48,15 +48,15 @@ def invariance_error(
     index, dim_size = _groups(x, index, dim_size)
     generator = torch.Generator().manual_seed(seed)
     places = torch.sort(index, stable=True).indices
-    worst = 0.0
+    changes = [0.0]
     with _evaluation(aggregator):
         expected = aggregator(x, index, dim_size=dim_size)
         for _ in range(permutations):
             shuffled = torch.randperm(index.numel(), generator=generator).to(index.device)
             rows = shuffled[torch.sort(index[shuffled], stable=True).indices]
             moved = torch.empty_like(x).index_copy_(0, places, x.index_select(0, rows))
-            worst = max(worst, _change(aggregator(moved, index, dim_size=dim_size), expected))
-    return worst
+            changes.append(_change(aggregator(moved, index, dim_size=dim_size), expected))
+    return _worst(changes)
 
 
 def batch_consistency_error(
@@ -89,14 +89,14 @@ def batch_consistency_error(
     index, dim_size = _groups(x, index, dim_size)
     present = torch.bincount(index).nonzero().flatten()
     chosen = present[torch.linspace(0, max(present.numel() - 1, 0), min(groups, present.numel())).long()]
-    worst = 0.0
+    changes = [0.0]
     with _evaluation(aggregator):
         together = aggregator(x, index, dim_size=dim_size)
         for group in chosen.tolist():
             rows = x[index == group]
             alone = aggregator(rows, index.new_zeros(rows.shape[0]), dim_size=1)
-            worst = max(worst, _change(together[group : group + 1], alone))
-    return worst
+            changes.append(_change(together[group : group + 1], alone))
+    return _worst(changes)
 
 
 @contextmanager
@@ -119,14 +119,21 @@ def _groups(x: Tensor, index: Tensor | None, dim_size: int | None) -> tuple[Tens
         raise InputError(f"x must be [N, F] here, got shape {list(x.shape)}")
     if index is None:
         index = torch.zeros(x.shape[0], dtype=torch.int64, device=x.device)
+    if index.numel() and int(index.min()) < 0:
+        raise InputError(f"index must be at least 0, got {int(index.min())}")
     if dim_size is None:
         dim_size = int(index.max()) + 1 if index.numel() else 1
     return index, dim_size
 
 
 def _change(actual: Tensor, expected: Tensor) -> float:
-    gap = (actual.double() - expected.double()).flatten(1).norm(dim=1)
+    same = actual == expected  # equal infinities too
+    gap = torch.where(same, 0, actual.double() - expected.double()).flatten(1).norm(dim=1)
     size = expected.double().flatten(1).norm(dim=1)
     # A result of exactly 0 has no relative change; any difference from it counts in absolute terms.
     change = gap / torch.where(size > 0, size, 1)
     return float(change.max()) if change.numel() else 0.0
+
+
+def _worst(changes: list[float]) -> float:
+    return float(torch.tensor(changes, dtype=torch.float64).max())  # NaN is the worst of all

@@ -40,7 +40,7 @@ class Monoid(nn.Module):
         return self.finish(self.fold(x, layout), layout.ptr.diff())
 
     def reset_parameters(self) -> None:
-        """Set all parameters to their start; most heads have none."""
+        """Set all parameters to their start; most have none."""
 
     @abstractmethod
     def fold(self, x: Tensor, layout: GroupLayout) -> State:
@@ -55,7 +55,7 @@ class Monoid(nn.Module):
         """Return the result [G, slots * C]; ``count`` [G] is the number of rows of each group."""
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.channels})"
+        return f"{type(self).__name__}({self.channels}" + (f", {self.slots})" if self.slots > 1 else ")")
 
 
 class SumMonoid(Monoid):
@@ -206,7 +206,8 @@ class ComplexProductMonoid(Monoid):
     def fold(self, x: Tensor, layout: GroupLayout) -> State:
         """Return real and imaginary part of the product of z / r, and the sum of log r: [G, 3, C/2]."""
         z = torch.unflatten(x, 1, (2, self.channels // 2))
-        modulus = z.square().sum(1, keepdim=True).clamp(min=self.floor**2).sqrt()
+        size = z.detach().abs().amax(1, keepdim=True).clamp(min=self.floor)  # keeps squares in range
+        modulus = size * (z / size).square().sum(1, keepdim=True).clamp(min=(self.floor / size).square()).sqrt()
         one = torch.eye(3, 1, dtype=x.dtype, device=x.device).expand(3, z.shape[2])
         return {
             "product": folds.group_fold(torch.cat([z / modulus, modulus.log()], 1), layout, folds.complex_product, one)

@@ -41,14 +41,15 @@ def cached_layout(tensor: Tensor, build: Callable[[], GroupLayout], *settings: i
     except (NotImplementedError, RuntimeError):  # a tensor without memory of its own, as inside torch.func.vmap
         return build()
     # The weak reference keeps the address from being used again for as long as the entry is here.
-    key = (memory.cdata, tensor.storage_offset(), tensor.shape, tensor.stride(), tensor._version, *settings)
+    place = (memory.cdata, tensor.storage_offset(), tensor._version)
+    key: tuple[Any, ...] = (*place, tensor.shape, tensor.stride(), tensor.dtype, *settings)
     with _lock:
         if key in _kept:
             _kept.move_to_end(key)
             return _kept[key][1]
     layout = build()
     with _lock:
-        for old in [k for k, (ref, _) in _kept.items() if _gone(ref) or (k[0] == key[0] and k[4] != key[4])]:
+        for old in [k for k, (ref, _) in _kept.items() if _gone(ref) or (k[0] == key[0] and k[2] != key[2])]:
             del _kept[old]
         _kept[key] = (memory, layout)
         while len(_kept) > _CAPACITY:

@@ -30,8 +30,8 @@ def random_order(layout: GroupLayout) -> Tensor:
 def content_order(x: Tensor, layout: GroupLayout) -> Tensor:
     """Return the rows of ``x`` [N, F] group after group, [N], each group in an order that its content decides.
 
-    Off the CPU, and while tracing, rows of equal score but other channels (one chance in 10^15 a pair for real
-    features) keep the order of the input, since to find them would read back to the host.
+    Off the CPU, and while tracing, rows of equal score but other channels (one chance in 10^15 a pair) keep the
+    order of the input, since to find them would read back to the host.
     """
     x = x.detach()
     score = _score(x)
@@ -50,8 +50,10 @@ def _can_read(x: Tensor) -> bool:
 
 def _score(x: Tensor) -> Tensor:
     # Element by element: a matrix product may round equal rows differently at different places.
-    channels = torch.arange(1, x.shape[1] + 1, device=x.device, dtype=torch.float64)
-    weight = torch.frac(channels * 0.6180339887498949) + 0.5  # of the golden ratio: no two channels weigh the same
+    # Sines of whole numbers are linearly independent over the rationals (Lindemann-Weierstrass): rows of whole
+    # numbers that differ have different scores.
+    weight = torch.arange(1, x.shape[1] + 1, device=x.device, dtype=torch.float64).sin() + 1.5
+    x = x.contiguous()
     if not _can_read(x):
         return (x.double() * weight).sum(1)
     rows = max(1, _CHUNK_ELEMENTS // max(x.shape[1], 1))

@@ -15,7 +15,7 @@ def register() -> None:
     """Let PyG's names "lcm", "monoid_bank", "packed_gru" and "packed_lstm" mean the aggregators of this package.
 
     From then on "lcm" is no longer PyG's own; that stays ``torch_geometric.nn.aggr.lcm.LCMAggregation``. Calling
-    twice does no harm. Settings go through ``aggr_kwargs``.
+    twice does no harm. Settings go through ``aggr_kwargs``; layers that pass none on, as PNAConv, take an instance.
 
     Example:
         >>> import torch

@@ -14,6 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import Function
 
+from graphinv.aggr._order import is_transformed
+from graphinv.aggr._tree import aliases
+
 __all__ = ["packed_layer", "plain_layer"]
 
 
@@ -81,10 +84,13 @@ class _Layer(Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
         x, out, extra, gates, *weights = ctx.saved_tensors
-        if torch.is_grad_enabled():  # create_graph=True: the gradient itself will be differentiated
-            again = plain_layer(x, ctx.sizes, weights, ctx.kind, ctx.reverse)
+        # create_graph=True, where the gradient itself will be differentiated, or a vmapped gradient.
+        if torch.is_grad_enabled() or is_transformed():
+            x, *weights = aliases(x, *weights)
+            with torch.enable_grad():
+                again = plain_layer(x, ctx.sizes, weights, ctx.kind, ctx.reverse)
             inputs = [t for t in (x, *weights) if t.requires_grad]
-            found = iter(torch.autograd.grad(again, inputs, grad, create_graph=True))
+            found = iter(torch.autograd.grad(again, inputs, grad, create_graph=torch.is_grad_enabled()))
             by_input = [next(found) if t.requires_grad else None for t in (x, *weights)]
             return (by_input[0], None, None, None, *by_input[1:])
         d_inputs, d_last, state = _backward(ctx, grad, out, extra, gates, weights[1])

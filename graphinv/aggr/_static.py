@@ -15,7 +15,7 @@ from torch import Tensor
 from graphinv.aggr.layout import GroupLayout, bit_reversed
 from graphinv.ops.pointer import repeat
 
-__all__ = ["StaticPacked", "fold_static", "pack_static", "wants_static"]
+__all__ = ["StaticPacked", "fold_static", "longest", "pack_static", "powers_below", "wants_static"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +54,14 @@ def longest(layout: GroupLayout) -> int:
     return min(bound, layout.num_rows)
 
 
+def powers_below(length: int) -> list[int]:
+    """Return 1, 2, 4, ... below ``length``; by comparisons alone, so that one trace serves lengths that agree in it."""
+    powers: list[int] = []
+    while 1 << len(powers) < length:
+        powers.append(1 << len(powers))
+    return powers
+
+
 def pack_static(layout: GroupLayout, pairing: str) -> StaticPacked:
     """Build the plan without reading any value of the layout."""
     device, length = layout.device, longest(layout)
@@ -66,7 +74,7 @@ def pack_static(layout: GroupLayout, pairing: str) -> StaticPacked:
     start = layout.ptr[groups][rank]
     element = position
     if pairing == "neighbours":
-        element = bit_reversed(counts, layout.num_rows, length.bit_length())[start + position]
+        element = bit_reversed(counts, layout.num_rows, len(powers_below(length)))[start + position]
     return StaticPacked(start + element, position, groups, sizes, offsets)
 
 
@@ -75,8 +83,7 @@ def fold_static(x: Tensor, plan: StaticPacked, length: int, combine: Callable[[T
     num_rows, num_groups = x.shape[0], plan.groups.shape[0]
     table = torch.cat([x, x[:1]])  # the last row is what surplus pairs read and write
     position = torch.cat([plan.position, plan.position.new_zeros(1)])
-    stride = 1 << max(length - 1, 0).bit_length() >> 1
-    while stride:
+    for stride in reversed(powers_below(length)):
         # A group with a pair here has at least as many rows below the stride as above: at most N / 2 pairs.
         above = min(stride, length - stride)
         tail, exists = plan.rows_between(stride, min(2 * stride, length), min(num_rows // 2, num_groups * above))
@@ -85,5 +92,4 @@ def fold_static(x: Tensor, plan: StaticPacked, length: int, combine: Callable[[T
         left = torch.where(exists, left, num_rows)
         out = combine(table.index_select(0, left), table.index_select(0, tail))
         table = table.index_copy(0, left, torch.where(exists.view(-1, *[1] * (x.dim() - 1)), out, table[num_rows]))
-        stride >>= 1
     return table[:num_rows]

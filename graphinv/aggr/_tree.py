@@ -15,10 +15,11 @@ from torch import Tensor
 from torch.autograd import Function
 
 from graphinv.aggr._kernels import Kernel, Work
+from graphinv.aggr._order import is_transformed
 from graphinv.aggr._static import StaticPacked, fold_static, longest, pack_static, wants_static
 from graphinv.aggr.layout import GroupLayout, Packed, Tile
 
-__all__ = ["fold_kernel", "fold_table", "plan_of", "spread"]
+__all__ = ["aliases", "fold_kernel", "fold_table", "plan_of", "spread"]
 
 Combine = Callable[[Tensor, Tensor], Tensor]  # [P, *], [P, *] -> [P, *]
 _TILE_ELEMENTS = 49152  # of one operand on a CPU: a tile with its gates stays in the cache
@@ -108,7 +109,7 @@ class _Fold(Function):
             if needed:
                 lefts[tile.begin - ranks : tile.end - ranks] = c[:half]
                 kept.append(gates)
-        flat = [t for gates in kept if gates is not None for t in gates]
+        flat = [t for gates in kept for t in gates]
         # All through save_for_backward, which lets go of everything as soon as the backward pass is done.
         ctx.save_for_backward(x, rows, nodes, tree, lefts, *weights, *flat)
         ctx.plan, ctx.kernel, ctx.num_weights = plan, kernel, len(weights)
@@ -116,7 +117,8 @@ class _Fold(Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor, grad_nodes: Tensor) -> tuple[Tensor | None, ...]:
-        if torch.is_grad_enabled():  # create_graph=True: the gradient itself will be differentiated
+        # create_graph=True, where the gradient itself will be differentiated, or a vmapped gradient.
+        if torch.is_grad_enabled() or is_transformed():
             gradients = _again(ctx, grad, grad_nodes)
         else:
             gradients = _backward(ctx, grad, grad_nodes)
@@ -149,14 +151,20 @@ def _backward(ctx: Any, grad: Tensor, grad_nodes: Tensor) -> tuple[Tensor | None
 
 
 def _again(ctx: Any, grad: Tensor, grad_nodes: Tensor) -> tuple[Tensor | None, ...]:
-    x, rows, nodes, _, _, *others = ctx.saved_tensors
-    weights = others[: ctx.num_weights]
+    _, rows, nodes, _, _, *_ = ctx.saved_tensors
+    x, *weights = aliases(ctx.saved_tensors[0], *ctx.saved_tensors[5 : 5 + ctx.num_weights])
     inputs = [t for t in (x, *weights) if t.requires_grad]
-    table = _exact(x.index_select(0, rows), ctx.plan, lambda a, b: ctx.kernel.plain(a, b, *weights))
-    outputs = [table[: grad.shape[0]], table.index_select(0, nodes)]
-    found = torch.autograd.grad(outputs, inputs, [grad, grad_nodes], create_graph=True, allow_unused=True)
-    by_input = dict(zip((id(t) for t in inputs), found, strict=True))
-    return tuple(by_input.get(id(t)) for t in (x, *weights))
+    with torch.enable_grad():
+        table = _exact(x.index_select(0, rows), ctx.plan, lambda a, b: ctx.kernel.plain(a, b, *weights))
+        outputs = [table[: grad.shape[0]], table.index_select(0, nodes)]
+    found = iter(torch.autograd.grad(outputs, inputs, [grad, grad_nodes], create_graph=torch.is_grad_enabled()))
+    return tuple(next(found) if t.requires_grad else None for t in (x, *weights))
+
+
+def aliases(*tensors: Tensor) -> list[Tensor]:
+    """Return the same tensors as inputs of their own: what leads from one to another does not count as a path."""
+    with torch.enable_grad():
+        return [t.view_as(t) for t in tensors]
 
 
 def _operands(tree: Tensor, tile: Tile, work: Work) -> Tensor:

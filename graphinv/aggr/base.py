@@ -66,7 +66,7 @@ class GroupAggregation(Aggregation):  # type: ignore[misc]  # PyG is untyped her
             layout = find_layout(x, num_rows, index, ptr, dim_size, max_num_elements)
         elif layout.num_rows != num_rows or dim_size not in (None, layout.num_groups):
             raise InputError(f"x has {num_rows} rows and dim_size is {dim_size}, which does not fit {layout}")
-        self._check_channels(rows)
+        self._check_rows(rows)
         batch = rows.shape[1:-1]
         copies = batch.numel()
         if not batch:
@@ -75,7 +75,7 @@ class GroupAggregation(Aggregation):  # type: ignore[misc]  # PyG is untyped her
             flat = rows.movedim(0, -2).reshape(copies * num_rows, rows.shape[-1])
             out = self.reduce_groups(flat, layout.repeated(copies))
             out = out.reshape(*batch, layout.num_groups, out.shape[-1]).movedim(-2, 0)
-        return out.movedim(0, lead)
+        return out.movedim(0, lead).contiguous()  # layers of PyG view it
 
     @abstractmethod
     def reduce_groups(self, x: Tensor, layout: GroupLayout) -> Tensor:
@@ -95,10 +95,13 @@ class GroupAggregation(Aggregation):  # type: ignore[misc]  # PyG is untyped her
         """
         return diagnostics.batch_consistency_error(self, x, index, **kwargs)
 
-    def _check_channels(self, rows: Tensor) -> None:
+    def _check_rows(self, rows: Tensor) -> None:
+        own = next((p.dtype for p in self.parameters()), rows.dtype)
         if not rows.is_floating_point():
             raise InputError(f"x must be of a floating dtype, got {rows.dtype}; convert it, for example x.float()")
-        if self.in_channels not in (-1, rows.shape[-1]):
+        if torch.promote_types(rows.dtype, own) != own:
+            raise InputError(f"x is of {rows.dtype}, wider than the parameters of {own}; convert x or the module")
+        if self.in_channels != -1 and self.in_channels != rows.shape[-1]:
             raise InputError(
                 f"{type(self).__name__} was made for {self.in_channels} channels, got x with {rows.shape[-1]}"
             )
@@ -113,6 +116,9 @@ def find_layout(
     max_num_elements: int | None,
 ) -> GroupLayout:
     """Return the layout of ``num_rows`` rows by ``ptr`` or ``index`` (or all in one group), kept between calls."""
+    for name, value in (("index", index), ("ptr", ptr)):
+        if value is not None and not isinstance(value, Tensor):
+            raise InputError(f"{name} must be a tensor, got {type(value).__name__}; use torch.tensor({name})")
     if ptr is not None:
         given = ptr
         if dim_size is not None and dim_size != ptr.numel() - 1:
@@ -124,6 +130,8 @@ def find_layout(
         if index.dim() == 1 and index.shape[0] != num_rows:
             raise InputError(f"index must have one entry per row of x, {num_rows}, got {index.shape[0]}")
     else:
+        if dim_size == 0 and num_rows:
+            raise InputError(f"without index and ptr all {num_rows} rows are one group, but dim_size is 0")
         all_in_one = torch.zeros(num_rows, dtype=torch.int64, device=x.device)
         return GroupLayout.from_index(all_in_one, 1 if dim_size is None else dim_size, max_num_elements)
     if given.device != x.device:

@@ -7,6 +7,7 @@ network over all groups is a few slices: nothing is padded.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 import torch
@@ -47,6 +48,7 @@ class GroupLayout:
     num_groups: int
     max_num_elements: int | None = None
     _packings: dict[str, Packed] = field(default_factory=dict, repr=False)
+    _copies: dict[int, GroupLayout] = field(default_factory=dict, repr=False)
 
     @staticmethod
     def from_index(index: Tensor, dim_size: int | None = None, max_num_elements: int | None = None) -> GroupLayout:
@@ -61,19 +63,22 @@ class GroupLayout:
             InputError: ``index`` is not a vector of int64, or a value is negative, not below ``dim_size``, or
                 occurs more than ``max_num_elements`` times.
         """
+        if not isinstance(index, Tensor):
+            raise InputError(f"index must be a tensor, got {type(index).__name__}; use torch.tensor(index)")
         if index.dim() != 1 or index.dtype != torch.int64:
             raise InputError(f"index must be a vector of torch.int64, got shape {list(index.shape)} of {index.dtype}")
         _check_hints(dim_size, max_num_elements)
-        index = index.detach()
         num_rows = index.shape[0]
         if dim_size is None:
             dim_size = int(index.max()) + 1 if num_rows else 0
         _check_range(index, dim_size)
-        order = None
-        grouped = index
-        if _must_sort(index):
-            grouped, order = torch.sort(index, stable=True)
-        ptr = torch.searchsorted(grouped.contiguous(), torch.arange(dim_size + 1, device=index.device))
+        with trainable():
+            index = index.detach().clone()  # what is laid out must not change with the tensor of the caller
+            order = None
+            grouped = index
+            if _must_sort(index):
+                grouped, order = torch.sort(index, stable=True)
+            ptr = torch.searchsorted(grouped, torch.arange(dim_size + 1, device=index.device))
         _check_bound(ptr, max_num_elements)
         return GroupLayout(ptr, order, index, num_rows, dim_size, max_num_elements)
 
@@ -88,8 +93,9 @@ class GroupLayout:
         check_ptr(ptr, num_rows)
         _check_hints(None, max_num_elements)
         _check_bound(ptr, max_num_elements)
-        ptr = ptr.detach()
-        return GroupLayout(ptr, None, repeat(ptr.diff(), num_rows), num_rows, ptr.shape[0] - 1, max_num_elements)
+        with trainable():
+            ptr = ptr.detach().clone()
+            return GroupLayout(ptr, None, repeat(ptr.diff(), num_rows), num_rows, ptr.shape[0] - 1, max_num_elements)
 
     @property
     def counts(self) -> Tensor:
@@ -108,13 +114,20 @@ class GroupLayout:
     def packed(self, pairing: str = "strides") -> Packed:
         """Return the position-major plan, built at the first call; see ``Packed``."""
         if pairing not in self._packings:
-            self._packings[pairing] = pack(self.ptr, self.num_rows, pairing)
+            with trainable():
+                self._packings[pairing] = pack(self.ptr, self.num_rows, pairing)
         return self._packings[pairing]
 
     def repeated(self, times: int) -> GroupLayout:
         """Return the layout of ``times`` copies of the rows, one after the other, each with its own groups."""
         if times == 1:
             return self
+        if times not in self._copies:
+            with trainable():
+                self._copies[times] = self._repeat(times)
+        return self._copies[times]
+
+    def _repeat(self, times: int) -> GroupLayout:
         step = torch.arange(times, device=self.device).unsqueeze(1)
         ptr = torch.cat([(self.ptr[:-1] + step * self.num_rows).flatten(), self.ptr[-1:] + (times - 1) * self.num_rows])
         index = (self.index + step * self.num_groups).flatten()
@@ -188,7 +201,7 @@ def pack(ptr: Tensor, num_rows: int, pairing: str) -> Packed:
     counts = ptr.diff()
     counts_down, groups = torch.sort(counts, descending=True, stable=True)
     strides = [1 << k for k in range(max(num_rows, 1).bit_length() + 1)]
-    beyond = (counts.unsqueeze(0) - torch.tensor(strides, device=device).unsqueeze(1)).clamp(min=0).sum(1)
+    beyond = torch.stack([(counts - stride).clamp(min=0).sum() for stride in strides])
     largest = counts.max() if counts.numel() else counts.new_zeros(())
     *rows_beyond, length = torch.cat([beyond, largest.view(1)]).tolist()
     batch_sizes = counts.numel() - torch.searchsorted(
@@ -200,7 +213,7 @@ def pack(ptr: Tensor, num_rows: int, pairing: str) -> Packed:
     start = ptr[groups][rank]
     element = position
     if pairing == "neighbours":
-        element = bit_reversed(counts, num_rows, int(length).bit_length())[start + position]
+        element = bit_reversed(counts, num_rows, max(int(length) - 1, 0).bit_length())[start + position]
     levels = []
     end = num_rows
     for stride, beyond_stride in reversed(list(zip(strides, rows_beyond, strict=True))):
@@ -230,10 +243,17 @@ def _must_sort(index: Tensor) -> bool:
     return bool((index.diff() < 0).any())
 
 
+def trainable() -> torch.inference_mode | nullcontext[None]:
+    """Return a context in which tensors are made that can be saved for a backward pass, in inference mode too."""
+    if torch.compiler.is_compiling() or not torch.is_inference_mode_enabled():  # the compiler cannot trace the latter
+        return nullcontext()
+    return torch.inference_mode(False)
+
+
 def _check_hints(dim_size: int | None, max_num_elements: int | None) -> None:
     for name, value in (("dim_size", dim_size), ("max_num_elements", max_num_elements)):
-        if value is not None and value < 0:
-            raise InputError(f"{name} must be at least 0, got {value}")
+        if value is not None and (not isinstance(value, (int, torch.SymInt)) or value < 0):
+            raise InputError(f"{name} must be a whole number, at least 0, got {value!r}")
 
 
 def _check_range(index: Tensor, dim_size: int) -> None:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch_geometric.nn import aggr as pyg
 from torch_geometric.nn.dense import Linear
 
+from graphinv.aggr._kernels import Kernel
 from graphinv.aggr._order import content_order, given_order, is_transformed, random_order
 from graphinv.aggr._static import StaticPacked
 from graphinv.aggr._tree import fold_kernel, fold_table, plan_of, spread
@@ -108,19 +109,23 @@ class LCMAggregation(GroupAggregation):
 
     def reduce_groups(self, x: Tensor, layout: GroupLayout) -> Tensor:
         """Fold ``x`` [N, F_in] to [G, F_out]."""
-        self._check_dtype(x)
-        latent = x if self.lin is None else self.lin(x).relu()
-        if self.in_channels == -1:
-            self.in_channels = x.shape[1]
-        if isinstance(self.op, KernelOp):
-            latent = latent.to(torch.promote_types(x.dtype, torch.float32))
+        dtype = next((p.dtype for p in self.parameters()), x.dtype)  # that of x may be narrower
         with torch.autocast(x.device.type, enabled=False):
+            latent = x.to(dtype) if self.lin is None else self.lin(x.to(dtype)).relu()
+            self.in_channels = x.shape[1] if self.in_channels == -1 else self.in_channels
+            if self._kernel is not None:
+                latent = latent.to(torch.promote_types(dtype, torch.float32))
             return self._fold(latent, self._order(x, layout), layout).to(x.dtype)
 
-    def _check_dtype(self, x: Tensor) -> None:
-        own = next((p.dtype for p in self.parameters()), x.dtype)
-        if x.dtype != own and not torch.is_autocast_enabled(x.device.type):
-            raise InputError(f"x is of {x.dtype}, the parameters of {own}; convert one, for example x.to({own})")
+    def _check_rows(self, rows: Tensor) -> None:
+        if self.in_channels == -1 and self.lin is not None:
+            self.in_channels = self.lin.in_channels  # known after the first rows or load_state_dict
+        super()._check_rows(rows)
+
+    @property
+    def _kernel(self) -> type[Kernel] | None:
+        """The kernel of the operator; None if it has none, or its ``forward`` is not that of the kernel any more."""
+        return self.op.kernel if isinstance(self.op, KernelOp) and type(self.op).forward is KernelOp.forward else None
 
     def _order(self, x: Tensor, layout: GroupLayout) -> Tensor | None:
         if self.order == "given":
@@ -133,14 +138,15 @@ class LCMAggregation(GroupAggregation):
         empty = x.new_zeros(self.out_channels) if self.identity is None else self.identity.to(x.dtype)
         self._triples = None
         if layout.num_rows == 0:
-            return empty.expand(layout.num_groups, -1).clone()
-        plan = plan_of(layout, self.pairing)
+            if self._wants_triples():
+                self._triples = _Triples(x, x, x, torch.zeros(0, dtype=torch.bool, device=x.device))
+            return empty.expand(layout.num_groups, -1) + 0 * x.sum()
+        plan, kernel = plan_of(layout, self.pairing), self._kernel
         rows = plan.perm if order is None else order[plan.perm]
         places, exists = self._places(plan)
         inner = places[1:].flatten()
-        if isinstance(plan, Packed) and isinstance(self.op, KernelOp) and not is_transformed():
-            weights = tuple(w.to(x.dtype) for w in self.op.weights())
-            results, nodes = fold_kernel(x, rows, plan, inner, self.op.kernel, not self.recompute, weights)
+        if isinstance(plan, Packed) and kernel is not None and not is_transformed():
+            results, nodes = fold_kernel(x, rows, plan, inner, kernel, not self.recompute, self._weights(x))
         else:
             results = fold_table(x.index_select(0, rows), plan, layout, self._combine)
             nodes = results.index_select(0, inner)
@@ -150,24 +156,33 @@ class LCMAggregation(GroupAggregation):
         return spread(results, plan, layout, empty)
 
     def _combine(self, a: Tensor, b: Tensor) -> Tensor:
-        if isinstance(self.op, KernelOp):
-            return self.op.kernel.plain(a, b, *(w.to(a.dtype) for w in self.op.weights()))
+        if self._kernel is not None:
+            return self._kernel.plain(a, b, *self._weights(a))
         out: Tensor = self.op(a, b)
         if out.shape != a.shape:
             raise InputError(f"the operator must map {list(a.shape)} to the same shape, it returned {list(out.shape)}")
         return out
 
+    def _weights(self, like: Tensor) -> tuple[Tensor, ...]:
+        assert isinstance(self.op, KernelOp)
+        return tuple(weight.to(like.dtype) for weight in self.op.weights())
+
     def _places(self, plan: Packed | StaticPacked) -> tuple[Tensor, Tensor]:
         """Choose packed places spread evenly over the rows: [3, S], a leaf and two right operands of its group."""
-        wanted = self.training and torch.is_grad_enabled() and not is_transformed()
-        num_rows, count = plan.perm.shape[0], self.aux_triples if wanted else 0
+        num_rows, count = plan.perm.shape[0], self.aux_triples if self._wants_triples() else 0
         leaf = torch.arange(count, device=plan.perm.device) * num_rows // max(count, 1)
         position = plan.position[leaf]
         rank = leaf - plan.offsets[position]
         others = plan.sizes[rank] - 1
         exists = others >= 2
+        # Of three rows only the first is not among the two right operands: with itself it would not be a triple.
+        position = torch.where(others == 2, 0, position)
+        leaf = torch.where(others == 2, rank, leaf)
         second, third = (plan.offsets[1 + (position + k) % others.clamp(min=1)] for k in (0, 1))
         return torch.stack([leaf, *(torch.where(exists, p + rank, leaf) for p in (second, third))]), exists
+
+    def _wants_triples(self) -> bool:
+        return self.aux_triples > 0 and self.training and torch.is_grad_enabled() and not is_transformed()
 
     def auxiliary_loss(self) -> Tensor:
         """Return the penalty that teaches the operator to be associative, of the last training forward: a scalar.
@@ -180,7 +195,7 @@ class LCMAggregation(GroupAggregation):
         """
         if self._triples is None:
             raise InputError(
-                "auxiliary_loss looks at the last forward in training mode with gradients and rows, and there is "
+                "auxiliary_loss looks at the last forward in training mode with gradients, and there is "
                 f"none; call the module first (aux_triples is {self.aux_triples}, 0 switches it off)"
             )
         a, b, c, exists = self._triples
@@ -189,7 +204,7 @@ class LCMAggregation(GroupAggregation):
             loss = torch.where(exists, gap.square().mean(1), 0).sum() / exists.sum().clamp(min=1)
             if self.identity is not None:
                 e = self.identity.to(a.dtype).expand_as(a)
-                loss = loss + (self._combine(a, e) - a).square().mean()
+                loss = loss + (self._combine(a, e) - a).square().sum() / max(a.numel(), 1)
         return loss
 
     @classmethod
@@ -232,8 +247,10 @@ class LCMAggregation(GroupAggregation):
 def auxiliary_loss(model: nn.Module) -> Tensor:
     """Return the sum of the auxiliary losses of every ``LCMAggregation`` in ``model``, a scalar; 0 if there is none.
 
+    Those in evaluation mode or with ``aux_triples=0`` do not count.
+
     Raises:
-        InputError: one of them has not been called in training mode.
+        InputError: one of the others has not been called in training mode.
 
     Example:
         >>> model = nn.ModuleList([LCMAggregation(4)])
@@ -241,7 +258,8 @@ def auxiliary_loss(model: nn.Module) -> Tensor:
         >>> auxiliary_loss(model).shape
         torch.Size([])
     """
-    losses = [m.auxiliary_loss() for m in model.modules() if isinstance(m, LCMAggregation)]
+    modules = [m for m in model.modules() if isinstance(m, LCMAggregation) and m.training and m.aux_triples]
+    losses = [m.auxiliary_loss() for m in modules]
     return torch.stack(losses).sum() if losses else torch.zeros(())
 
 
@@ -258,10 +276,12 @@ def _operator(op: str | BinaryOp, channels: int) -> BinaryOp:
 
 
 def _check(in_channels: int, out_channels: int, project: bool, order: str, pairing: str, aux_triples: int) -> None:
-    if out_channels < 1:
-        raise InputError("out_channels must be given when in_channels is -1")
     if in_channels != -1 and in_channels < 1:
         raise InputError(f"in_channels must be at least 1, or -1 to take it from the first input; got {in_channels}")
+    if out_channels == -1:
+        raise InputError("out_channels must be given when in_channels is -1")
+    if out_channels < 1:
+        raise InputError(f"out_channels must be at least 1, got {out_channels}")
     if not project and in_channels not in (-1, out_channels):
         raise InputError(f"without project, in_channels {in_channels} must equal out_channels {out_channels}")
     for name, value, choices in (("order", order, ORDERS), ("pairing", pairing, PAIRINGS)):

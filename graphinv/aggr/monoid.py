@@ -113,6 +113,7 @@ class MonoidBankAggregation(GroupAggregation):
         elif any(head.channels != in_channels for head in self._monoids()):
             raise InputError(f"without projections each head takes the {in_channels} channels of a row, got {heads}")
         self.project = project
+        self._shapes: dict[str, list[int]] = {}  # of a state, found out at the first one that is checked
 
     def reset_parameters(self) -> None:
         """Draw all parameters anew."""
@@ -122,7 +123,7 @@ class MonoidBankAggregation(GroupAggregation):
 
     def reduce_groups(self, x: Tensor, layout: GroupLayout) -> Tensor:
         """Return the result of the rows ``x`` [N, F]: [G, F_out]."""
-        return self.finalize(self._fold(x, layout)).to(x.dtype)
+        return self._finish(self._fold(x, layout)).to(x.dtype)
 
     def init(self, num_groups: int, device: torch.device | str | None = None) -> State:
         """Return the state of ``num_groups`` groups without rows, tensors [G, *] by name; the identity of ``merge``.
@@ -151,7 +152,7 @@ class MonoidBankAggregation(GroupAggregation):
         """
         if x.dim() != 2:
             raise InputError(f"x must be rows of channels, [N, F], got shape {list(x.shape)}")
-        self._check_channels(x)
+        self._check_rows(x)
         self._check_state(state)
         layout = find_layout(x, x.shape[0], index, None, state["count"].shape[0], None)
         return self.merge(state, self._fold(x, layout))
@@ -169,7 +170,7 @@ class MonoidBankAggregation(GroupAggregation):
         merged = {"count": a["count"] + b["count"]}
         with _full_precision(a["count"]):
             for place, head in enumerate(self._monoids()):
-                merged |= _named(place, head.merge(_part(place, a), _part(place, b)))
+                merged |= _named(place, head, head.merge(_part(place, head, a), _part(place, head, b)))
         return merged
 
     def finalize(self, state: State) -> Tensor:
@@ -179,10 +180,13 @@ class MonoidBankAggregation(GroupAggregation):
             InputError: the state is of another bank.
         """
         self._check_state(state)
+        return self._finish(state)
+
+    def _finish(self, state: State) -> Tensor:
         with _full_precision(state["count"]):
             results = []
             for place, head in enumerate(self._monoids()):
-                out = head.finish(_part(place, state), state["count"])
+                out = head.finish(_part(place, head, state), state["count"])
                 if self.flows is not None:
                     slots = torch.unflatten(out, 1, (head.slots, head.channels))
                     out = cast(CouplingFlow, self.flows[place]).inverse(slots).flatten(1)
@@ -204,21 +208,23 @@ class MonoidBankAggregation(GroupAggregation):
     def _fold_heads(self, rows: list[Tensor], layout: GroupLayout) -> State:
         state = {"count": layout.ptr.diff()}
         for place, (head, part) in enumerate(zip(self._monoids(), rows, strict=True)):
-            state |= _named(place, head.fold(part, layout))
+            state |= _named(place, head, head.fold(part, layout))
         return state
 
     def _monoids(self) -> list[Monoid]:
         return [cast(Monoid, head) for head in self.heads]
 
-    def _check_channels(self, rows: Tensor) -> None:
+    def _check_rows(self, rows: Tensor) -> None:
         if self.in_channels == -1:
             self.in_channels = self.project_in.in_channels  # known after the first rows or load_state_dict
-        super()._check_channels(rows)
+        super()._check_rows(rows)
 
     def _check_state(self, state: State) -> None:
-        places = {name.partition(".")[0] for name in state}
-        if places != {"count", *map(str, range(len(self.heads)))}:
-            raise InputError(f"expected a state of {len(self.heads)} heads made by this bank, got {sorted(state)}")
+        if not self._shapes:
+            self._shapes = {name: list(tensor.shape[1:]) for name, tensor in self.init(0).items()}
+        found = {name: list(tensor.shape[1:]) for name, tensor in state.items()}
+        if found != self._shapes:
+            raise InputError(f"expected a state made by this bank, with {self._shapes}, got {found}")
 
     def __repr__(self) -> str:
         heads = ", ".join(repr(head) for head in self.heads)
@@ -252,10 +258,10 @@ def _full_precision(like: Tensor) -> torch.autocast:
     return torch.autocast(like.device.type, enabled=False)
 
 
-def _named(place: int, state: State) -> State:
-    return {f"{place}.{name}": tensor for name, tensor in state.items()}
+def _named(place: int, head: Monoid, state: State) -> State:
+    return {f"{place}.{type(head).__name__}.{name}": tensor for name, tensor in state.items()}
 
 
-def _part(place: int, state: State) -> State:
-    prefix = f"{place}."
+def _part(place: int, head: Monoid, state: State) -> State:
+    prefix = f"{place}.{type(head).__name__}."
     return {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from graphinv.aggr._kernels import GRUKernel, Kernel
-from graphinv.aggr._more_kernels import GatedSumKernel, MaxMinKernel, MLPKernel
+from graphinv.aggr._symmetric_kernels import GatedSumKernel, MaxMinKernel, MLPKernel
 from graphinv.errors import InputError
 
 __all__ = ["BinaryOp", "GRUOp", "GatedSumOp", "MLPOp", "MaxMinOp"]

@@ -66,7 +66,7 @@ class _PackedRecurrent(GroupAggregation):
         """Return the state after the last row of each group, [G, F_out]; 0 for an empty group."""
         out = x.new_zeros(layout.num_groups, self.out_channels)
         if x.shape[0] == 0:
-            return out
+            return out + 0 * x.sum()
         dtype = torch.promote_types(next(self.parameters()).dtype, torch.float32)
         weights = [weight.to(dtype) for weight in self.parameters()]
         rows = layout.grouped(x).to(dtype)
@@ -100,7 +100,9 @@ class _PackedRecurrent(GroupAggregation):
         return torch.cat(ends, 1)
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.in_channels}, {self.hidden_channels})"
+        layers = f", num_layers={self.num_layers}" if self.num_layers > 1 else ""
+        both = ", bidirectional=True" if self.bidirectional else ""
+        return f"{type(self).__name__}({self.in_channels}, {self.hidden_channels}{layers}{both})"
 
 
 class PackedGRUAggregation(_PackedRecurrent):

@@ -23,11 +23,15 @@ F, GROUPS = 8, 12
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-5}
 
 
-class Mean(BinaryOp):
+class Custom(BinaryOp):
     """An operator of a user."""
 
+    def __init__(self, channels):
+        super().__init__(channels)
+        self.linear = torch.nn.Linear(channels, channels)
+
     def forward(self, a, b):
-        return torch.tanh(a + b)
+        return torch.tanh(self.linear(a) + self.linear(b))
 
 
 INVARIANT = {
@@ -37,7 +41,7 @@ INVARIANT = {
     "lcm_gated_sum": lambda: LCMAggregation(F, F, op="gated_sum"),
     "lcm_max_min": lambda: LCMAggregation(F, F, op="max_min"),
     "lcm_mlp": lambda: LCMAggregation(F, F, op="mlp"),
-    "lcm_custom": lambda: LCMAggregation(F, project=False, op=Mean(F)),
+    "lcm_custom": lambda: LCMAggregation(F, F, op=Custom(F)),
     "lcm_random": lambda: LCMAggregation(F, F, order="random").eval(),
     "monoid_bank": lambda: MonoidBankAggregation(F, F),
     "monoid_bank_flow": lambda: MonoidBankAggregation(F, F, heads=("sum", "min", "logsumexp"), flow=True),
@@ -162,6 +166,52 @@ def test_empty_input(name, dtype):
 
 
 @every
+def test_an_empty_batch_can_be_trained_on(name, dtype):
+    m = make(name, dtype).train()
+    for shape in ((0, F), (0, 5, F)):
+        x = torch.empty(shape, dtype=dtype, requires_grad=True)
+        m(x, torch.zeros(shape[-2], dtype=torch.int64), dim_size=2).sum().backward()
+        assert x.grad.shape == shape
+    if getattr(m, "aux_triples", 0):
+        assert float(m.auxiliary_loss()) == 0
+
+
+@every
+def test_evaluation_in_inference_mode_leaves_training_as_it_was(name, dtype):
+    m, (x, index) = make(name, dtype), sets(dtype)
+    layout = GroupLayout.from_index(index.clone(), GROUPS)
+    index = index.clone()
+    with torch.inference_mode():
+        expected = m(x, index, dim_size=GROUPS)
+        m(x, layout=layout)
+        m(torch.stack([x, x]), index, dim_size=GROUPS)
+    x.requires_grad_()
+    out = m(x, index, dim_size=GROUPS)
+    (out.sum() + m(x, layout=layout).sum() + m(torch.stack([x, x]), index, dim_size=GROUPS).sum()).backward()
+    if name != "lcm_random":
+        assert_close(out, expected.clone(), "after inference mode", tolerance=TOLERANCE[dtype])
+
+
+@every
+def test_gradients_to_be_differentiated_are_the_gradients(name):
+    """A module applied twice, weights shared along the way: each path counts once."""
+    m, (x, index) = make(name).eval(), sets()
+    parameters = [p for p in m.parameters() if p.requires_grad]
+    if m(x, index, dim_size=GROUPS).shape[1] != F or not parameters:
+        pytest.skip("cannot be applied to its own result, or nothing to share")
+
+    def twice():
+        return m(m(x, index, dim_size=GROUPS)[index], index, dim_size=GROUPS).square().sum()
+
+    plain = torch.autograd.grad(twice(), parameters, allow_unused=True)
+    again = torch.autograd.grad(twice(), parameters, allow_unused=True, create_graph=True)
+    for one, other in zip(plain, again, strict=True):
+        assert (one is None) == (other is None)
+        if one is not None:
+            assert_close(other.detach(), one, "gradient with create_graph", tolerance=1e-10)
+
+
+@every
 def test_nan_and_infinity_stay_in_their_group(name, dtype):
     m, (x, index) = make(name, dtype).eval(), sets(dtype)
     expected = m(x, index, dim_size=GROUPS)
@@ -257,6 +307,10 @@ def test_bad_grouping_is_refused(name, case):
 @every
 def test_bad_rows_are_refused(name):
     m, (x, index) = make(name), sets()
+    if next(m.parameters(), None) is not None:
+        with pytest.raises(InputError, match="wider than the parameters"):
+            make(name, torch.float32)(x, index)
+        assert m(x.float(), index).dtype == torch.float32
     for rows, message in (
         (x[:, :5], "channels"),
         (x.long(), "floating dtype"),

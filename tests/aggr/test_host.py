@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch_geometric import EdgeIndex
-from torch_geometric.nn import GINConv, MessagePassing, MultiAggregation, SAGEConv
+from torch_geometric.nn import GATConv, GINConv, MessagePassing, MultiAggregation, SAGEConv
 from torch_geometric.nn import aggr as pyg
 from torch_geometric.nn.resolver import aggregation_resolver
 
@@ -80,6 +80,13 @@ def test_readout_of_graphs(name):
     readout = AGGREGATORS[name]()
     out = readout(x, owner, dim_size=batch.num_graphs)
     assert torch.equal(readout(x, ptr=batch.ptr), out)
+
+
+@pytest.mark.parametrize("name", AGGREGATORS)
+def test_layers_with_heads_of_their_own(name):
+    x, edges, _, _ = graph()
+    out = GATConv(8, 8, heads=2, aggr=AGGREGATORS[name]())(x, edges)
+    assert out.shape == (x.shape[0], 16)
 
 
 def test_several_aggregators_at_once():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch.multiprocessing.reductions import StorageWeakRef
 
 from graphinv.aggr import GroupLayout, forget_layouts
 from graphinv.aggr._layout_cache import _kept, cached_layout
@@ -111,11 +112,28 @@ def test_a_layout_is_found_once_per_tensor_and_version():
 
 def test_the_cache_keeps_no_tensor_alive_and_is_never_fooled_by_reused_memory():
     forget_layouts()
+    memories = []
     for value in range(50):
         index = torch.full((1000,), value % 7)
+        memories.append(StorageWeakRef(index.untyped_storage()))
         assert find_layout(index, 1000, index, None, 7, None).counts[value % 7] == 1000
         del index
-    assert len(_kept) <= 16
+    assert all(memory.expired() for memory in memories) and len(_kept) <= 16
+
+
+def test_a_layout_does_not_change_with_the_index_it_was_made_of():
+    index, ptr = torch.tensor([0, 0, 1]), torch.tensor([0, 2, 3])
+    layouts = [GroupLayout.from_index(index, 2), GroupLayout.from_ptr(ptr, 3)]
+    index.fill_(1), ptr.fill_(0)
+    for layout in layouts:
+        assert layout.index.tolist() == [0, 0, 1] and layout.ptr.tolist() == [0, 2, 3]
+
+
+def test_another_dtype_in_the_same_memory_is_not_taken_for_an_index():
+    index = torch.tensor([0, 1])
+    find_layout(index, 2, index, None, 2, None)
+    with pytest.raises(InputError, match="torch.int64"):
+        find_layout(index, 2, index.view(torch.float64), None, 2, None)
 
 
 def test_inference_tensors_are_not_kept():
@@ -135,6 +153,8 @@ def test_inference_tensors_are_not_kept():
         (lambda: GroupLayout.from_index(torch.zeros(2, 2, dtype=torch.int64)), "vector"),
         (lambda: GroupLayout.from_index(torch.tensor([0, 0]), max_num_elements=1), "a group has 2 rows"),
         (lambda: GroupLayout.from_index(torch.tensor([0]), dim_size=-1), "at least 0"),
+        (lambda: GroupLayout.from_index(torch.tensor([0]), dim_size=2.0), "whole number"),
+        (lambda: GroupLayout.from_index([0, 1]), "must be a tensor"),
         (lambda: GroupLayout.from_ptr(torch.tensor([0, 2, 1, 3]), 3), "never decrease"),
         (lambda: GroupLayout.from_ptr(torch.tensor([0, 2]), 3), "end at 3"),
         (lambda: GroupLayout.from_ptr(torch.tensor([1, 3]), 3), "start at 0"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -113,7 +114,7 @@ def expected(name: str, rows: Tensor) -> Tensor:
 def test_result_is_that_of_the_definition(name: str, dtype: torch.dtype) -> None:
     x, index = rows_of([3, 0, 1, 7, 2, 0], dtype=dtype)
     head = HEADS[name]()
-    bank = MonoidBankAggregation(CHANNELS, heads=[head], project=False)
+    bank = MonoidBankAggregation(CHANNELS, heads=[head], project=False).to(dtype)
     out = bank(x, index, dim_size=6)
     loop = torch.stack([expected(name, x[index == group].double()) for group in range(6)])
     assert out.dtype == dtype
@@ -348,7 +349,7 @@ def test_narrow_rows_are_folded_in_single_precision(dtype: torch.dtype) -> None:
     narrow = full_bank(dtype)
     rows, index = rows_of([3, 5], channels=3, dtype=dtype)
     assert narrow(rows, index).dtype == dtype
-    assert narrow.init(1)["0.total"].dtype == torch.float32
+    assert narrow.init(1)["0.SumMonoid.total"].dtype == torch.float32
 
 
 def test_autocast_changes_nothing() -> None:
@@ -409,3 +410,30 @@ def test_names_and_objects_make_the_same_heads() -> None:
 def test_what_does_not_fit_is_refused(make: Callable[[], object], message: str) -> None:
     with pytest.raises(InputError, match=message):
         make()
+
+
+def test_states_of_other_banks_are_refused() -> None:
+    def bank(*heads: Any) -> MonoidBankAggregation:
+        return MonoidBankAggregation(2, heads=heads, project=False)
+
+    ours = bank("sum")
+    for other in (
+        bank("max"),
+        bank("mean"),
+        bank("sum", "sum"),
+        MonoidBankAggregation(1, heads=["sum"], project=False),
+    ):
+        for call in (lambda s: ours.merge(ours.init(3), s), ours.finalize):
+            with pytest.raises(InputError, match="made by this bank"):
+                call(other.init(3))
+    with pytest.raises(InputError, match="made by this bank"):
+        bank(TopKMonoid(2, k=2)).finalize(bank(TopKMonoid(2, k=3)).init(3))
+
+
+def test_complex_products_keep_in_range() -> None:
+    layout = GroupLayout.from_index(torch.tensor([0, 1]))
+    for floor, row in ((1e-3, [1e25, 1e25]), (1e-30, [0.0, 0.0]), (1e-30, [1e-25, 0.0])):
+        x = torch.tensor([row, [3.0, 4.0]], requires_grad=True)
+        out = ComplexProductMonoid(2, floor=floor)(x, layout)
+        assert_close(out.detach() / max(1.0, row[0]), x.detach() / max(1.0, row[0]), "one factor", tolerance=1e-5)
+        assert bool(torch.autograd.grad(out.sum(), x)[0].isfinite().all())

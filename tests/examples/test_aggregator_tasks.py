@@ -223,7 +223,14 @@ def test_tables_show_missing_runs_as_missing(script, tmp_path, capsys):
 
 def test_tables_give_mean_and_deviation_over_seeds(script):
     settings = {"task": "mode", "aggregator": "sum", "training": {"steps": 5}}
-    line = {"suite": "sets", "task": "mode", "aggregator": "sum", "steps": 5, "params": 40000, "flip_share": {"16": 0.5}}
+    line = {
+        "suite": "sets",
+        "task": "mode",
+        "aggregator": "sum",
+        "steps": 5,
+        "params": 40000,
+        "flip_share": {"16": 0.5},
+    }
     line |= {"invariance_error": 1e-7, "batch_consistency_error": None}
     lines = [
         {**line, "seed": seed, "accuracy": {"16": value}, "settings": {**settings, "seed": seed}}

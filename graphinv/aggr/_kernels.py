@@ -104,15 +104,19 @@ class GRUKernel(Kernel):
         new.sigmoid_().mul_(2).sub_(1)
         y = torch.lerp(new[:half], c[half:], gates[:half, h:])
         y.add_(torch.lerp(new[half:], c[:half], gates[half:, h:], out=work("t", 2 * half, h)[half:])).mul_(0.5)
-        return y, [gates, new, p[:, 5 * h :].clone()] if keep else []
+        return y, [gates, new] if keep else []
 
     def backward(self, grad: Tensor, c: Tensor, work: Work, kept: Kept) -> Tensor:
         """Differentiate a tile; d holds the gradients of the six pre-activations at the row of their operand."""
         half, h = c.shape[0] // 2, self.hidden
         if not kept:
             self.forward(c, work, keep=False)
-            kept = [work("gates", 2 * half, 2 * h), work("new", 2 * half, h), work("p", 2 * half, 6 * h)[:, 5 * h :]]
-        gates, new, hidden_n = kept
+            gates, new = work("gates", 2 * half, 2 * h), work("new", 2 * half, h)
+            hidden_n = work("p", 2 * half, 6 * h)[:, 5 * h :]
+        else:  # one sixth of the products again is cheaper than to keep a quarter more
+            gates, new = kept
+            hidden_n = work("hidden_n", 2 * half, h)
+            torch.addmm(self.bias[5 * h :], c, self.transposed[:, 5 * h :], out=hidden_n)
         d, t, u = work("d", 2 * half, 6 * h), work("t", 2 * half, h), work("u", 2 * half, h)
         g = work("g", 2 * half, 2 * h)
         torch.mul(new, new, out=t).neg_().add_(1)  # new = 2 sigmoid(v) - 1, so its slope is (1 - new^2) / 2

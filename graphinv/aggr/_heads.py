@@ -263,7 +263,7 @@ class ElementarySymmetricMonoid(Monoid):
 
     They are the coefficients of the product of (1 + x z) over the rows, a polynomial in z that is cut after
     ``degree``. An empty group gives 0. e_j grows like n^j / j! with the number n of rows; ``normalize`` divides by
-    the number of sets, n over j, which keeps the scale of the values (0 where there are fewer than j rows).
+    the number of sets, n over j (0 where there are fewer than j rows); the sums before must fit the dtype.
 
     Raises:
         InputError: ``degree`` is below 1.

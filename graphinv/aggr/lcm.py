@@ -43,8 +43,9 @@ class LCMAggregation(GroupAggregation):
     """Fold each group with a learned commutative operator: ``x`` [N, F_in] to [G, F_out].
 
     A drop-in for PyG's ``LCMAggregation`` whose result for a group depends on that group alone, at the cost of
-    exactly N - K operator rows for K non-empty groups. Computed in float32 (or float64, for such input) also under
-    autocast and for half precision input; the result has the dtype of ``x``.
+    exactly N - K operator rows for K non-empty groups; while compiling, or on an accelerator with
+    ``max_num_elements``, of at most N / 2 rows in each level, since sizes may not be read there. Computed in float32
+    (or float64, for such parameters) also under autocast and for half precision; the result has the dtype of ``x``.
 
     Args:
         in_channels: F_in, or -1 to take it from the first input.

@@ -135,7 +135,8 @@ class PackedLSTMAggregation(_PackedRecurrent):
     """LSTM over the rows of each group, in the order given: the last hidden state of the last layer.
 
     A drop-in for PyG's ``LSTMAggregation`` (GraphSAGE, arXiv:1706.02216) whose result does not depend on the other
-    groups and which costs N cell rows, however unequal the groups are. An empty group gives 0.
+    groups and which costs N cell rows, however unequal the groups are. An empty group gives 0. ``torch.compile``
+    unrolls the steps: pass it ``max_num_elements``.
 
     Args:
         in_channels: F, channels of a row.

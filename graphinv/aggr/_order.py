@@ -14,7 +14,7 @@ from graphinv.aggr.layout import GroupLayout
 
 __all__ = ["content_order", "given_order", "is_transformed", "random_order"]
 
-_CHUNK_ELEMENTS = 1 << 18
+_CHUNK_ELEMENTS = 1 << 16
 
 
 def given_order(layout: GroupLayout) -> Tensor | None:
@@ -58,8 +58,9 @@ def _score(x: Tensor) -> Tensor:
         return (x.double() * weight).sum(1)
     rows = max(1, _CHUNK_ELEMENTS // max(x.shape[1], 1))
     score = torch.empty(x.shape[0], dtype=torch.float64, device=x.device)
-    for start in range(0, x.shape[0], rows):
-        torch.sum(x[start : start + rows].double() * weight, dim=1, out=score[start : start + rows])
+    products = score.new_empty(min(rows, x.shape[0]), x.shape[1])
+    for part, out in zip(torch.split(x, rows), torch.split(score, rows), strict=True):
+        torch.sum(torch.mul(part, weight, out=products[: part.shape[0]]), dim=1, out=out)
     return score
 
 

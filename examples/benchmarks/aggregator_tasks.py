@@ -160,12 +160,18 @@ def key(settings: dict[str, Any], without: Iterable[str] = ()) -> str:
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
     """Return the lines of a results file; a last line cut off by an interruption does not count."""
+    if not path.is_file():
+        raise SystemExit(f"{path} is not a file; name one that --out has written")
     lines = []
     for text in path.read_text().splitlines():
         try:
-            lines.append(json.loads(text))
+            line = json.loads(text)
         except json.JSONDecodeError:
-            print(f"{path}: skipped a line that is not JSON: {text[:60]}", file=sys.stderr)
+            line = None
+        if isinstance(line, dict) and {"suite", "settings"} <= line.keys():
+            lines.append(line)
+        else:
+            print(f"{path}: skipped what is not a line of this script: {text[:60]}", file=sys.stderr)
     return lines
 
 

@@ -12,14 +12,9 @@ from torch import Tensor
 
 from graphinv.aggr.layout import GroupLayout
 
-__all__ = ["content_order", "given_order", "is_transformed", "random_order"]
+__all__ = ["content_order", "is_transformed", "random_order"]
 
 _CHUNK_ELEMENTS = 1 << 16
-
-
-def given_order(layout: GroupLayout) -> Tensor | None:
-    """Return the rows group after group, [N], each group in the order of the input; None: as they are."""
-    return layout.order
 
 
 def random_order(layout: GroupLayout) -> Tensor:

@@ -71,6 +71,7 @@ class GroupLayout:
         num_rows = index.shape[0]
         if dim_size is None:
             dim_size = int(index.max()) + 1 if num_rows else 0
+            _check_fits(dim_size, index.device)
         _check_range(index, dim_size)
         with trainable():
             index = index.detach().clone()  # what is laid out must not change with the tensor of the caller
@@ -254,6 +255,16 @@ def _check_hints(dim_size: int | None, max_num_elements: int | None) -> None:
     for name, value in (("dim_size", dim_size), ("max_num_elements", max_num_elements)):
         if value is not None and (not isinstance(value, (int, torch.SymInt)) or value < 0):
             raise InputError(f"{name} must be a whole number, at least 0, got {value!r}")
+
+
+def _check_fits(dim_size: int, device: torch.device) -> None:
+    if dim_size > 1 << 31 and not torch.compiler.is_compiling():
+        try:
+            torch.empty(dim_size, dtype=torch.int64, device=device)
+        except RuntimeError as error:
+            raise InputError(
+                f"the largest index makes {dim_size:,} groups, more than memory holds; is index the group of each row?"
+            ) from error
 
 
 def _check_range(index: Tensor, dim_size: int) -> None:

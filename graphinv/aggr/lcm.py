@@ -15,7 +15,7 @@ from torch_geometric.nn import aggr as pyg
 from torch_geometric.nn.dense import Linear
 
 from graphinv.aggr._kernels import Kernel
-from graphinv.aggr._order import content_order, given_order, is_transformed, random_order
+from graphinv.aggr._order import content_order, is_transformed, random_order
 from graphinv.aggr._static import StaticPacked
 from graphinv.aggr._tree import fold_kernel, fold_table, plan_of, spread
 from graphinv.aggr.base import GroupAggregation
@@ -130,7 +130,7 @@ class LCMAggregation(GroupAggregation):
 
     def _order(self, x: Tensor, layout: GroupLayout) -> Tensor | None:
         if self.order == "given":
-            return given_order(layout)
+            return layout.order
         if self.order == "random" and self.training:
             return random_order(layout)
         return content_order(x, layout)

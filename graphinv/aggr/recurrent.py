@@ -138,13 +138,7 @@ class PackedLSTMAggregation(_PackedRecurrent):
     groups and which costs N cell rows, however unequal the groups are. An empty group gives 0. ``torch.compile``
     unrolls the steps: pass it ``max_num_elements``.
 
-    Args:
-        in_channels: F, channels of a row.
-        out_channels: H, channels of the state; the result has H channels, or 2 H if bidirectional.
-        num_layers: recurrent layers, one above the other.
-        bias: whether the gates have a bias.
-        dropout: probability, between layers.
-        bidirectional: read each group from the end too.
+    Settings and results as of ``PackedGRUAggregation``: ``x`` [N, F] to [G, H], or [G, 2 H] if bidirectional.
 
     Raises:
         InputError: a setting is out of its range.

@@ -155,6 +155,7 @@ def test_inference_tensors_are_not_kept():
         (lambda: GroupLayout.from_index(torch.tensor([0]), dim_size=-1), "at least 0"),
         (lambda: GroupLayout.from_index(torch.tensor([0]), dim_size=2.0), "whole number"),
         (lambda: GroupLayout.from_index([0, 1]), "must be a tensor"),
+        (lambda: GroupLayout.from_index(torch.tensor([0, 10**14])), "more than memory holds"),
         (lambda: GroupLayout.from_ptr(torch.tensor([0, 2, 1, 3]), 3), "never decrease"),
         (lambda: GroupLayout.from_ptr(torch.tensor([0, 2]), 3), "end at 3"),
         (lambda: GroupLayout.from_ptr(torch.tensor([1, 3]), 3), "start at 0"),

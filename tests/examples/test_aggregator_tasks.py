@@ -250,3 +250,12 @@ def test_wrong_arguments_end_with_one_line_that_helps(script, wrong, capsys):
         script.main(wrong)
     message = capsys.readouterr().err
     assert any(word in message for word in ("there are:", "name one", "at least 1", "'30-25'"))
+
+
+def test_a_table_of_a_wrong_file_says_so(script, tmp_path, capsys):
+    with pytest.raises(SystemExit, match="not a file"):
+        script.main(["--table", str(tmp_path / "none.jsonl")])
+    (tmp_path / "other.jsonl").write_text('{"bad": 1}\nnot json\n')
+    script.main(["--table", str(tmp_path / "other.jsonl"), "--tasks", "mode", "--aggregators", "sum"])
+    out = capsys.readouterr()
+    assert out.err.count("not a line of this script") == 2 and "missing" in out.out

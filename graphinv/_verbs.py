@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from graphinv._files import atomic_path
-from graphinv.data import GraphStore, Vocabulary, file_sha256, read_smiles
-from graphinv.data.manifests import list_datasets
+from graphinv.data import GraphStore, Vocabulary, build_graphs, file_sha256, is_graph_file, read_smiles
+from graphinv.data.manifests import list_datasets, load_manifest
 from graphinv.errors import InputError
 from graphinv.models import GDSS, GDSSConfig, SamplerConfig, gdss_preset, gdss_presets
 from graphinv.mol import Rejects, build_dataset, build_store
@@ -21,13 +21,16 @@ from graphinv.training import TrainConfig, train
 BONDS = ("single", "double", "triple")
 
 
-def build(files: Sequence[str], given: Any) -> tuple[GraphStore, Rejects]:
-    """Encode files, or a known data set by name, as the arguments of ``data build`` say."""
+def build(files: Sequence[str], given: Any) -> tuple[GraphStore, Rejects | str]:
+    """Encode files, or a known data set by name, as the arguments of ``data build`` say; also what was read."""
+    if any(_holds_graphs(file) for file in files):
+        return _build_graphs(files, given)
     if len(files) == 1 and (files[0] in list_datasets() or files[0].endswith(".toml")):
         return build_dataset(
             files[0],
             scheme=given.atoms,
             vocabulary=_vocabulary(given.vocabulary, given.atoms or "element"),
+            hydrogens=given.hydrogens,
             max_nodes=given.max_atoms,
             split=given.split,
             workers=given.workers,
@@ -41,6 +44,7 @@ def build(files: Sequence[str], given: Any) -> tuple[GraphStore, Rejects]:
         chain.from_iterable(sources),
         scheme=scheme,
         vocabulary=_vocabulary(given.vocabulary, scheme),
+        hydrogens=given.hydrogens,
         max_nodes=given.max_atoms,
         workers=given.workers,
         split=given.split or "random:0.8/0.1/0.1:0",
@@ -48,6 +52,21 @@ def build(files: Sequence[str], given: Any) -> tuple[GraphStore, Rejects]:
         name=", ".join(files),
         sha256=digest,
     )
+
+
+def _holds_graphs(source: str) -> bool:
+    known = source in list_datasets() or source.endswith(".toml")
+    return load_manifest(source).kind == "graphs" if known else is_graph_file(source)
+
+
+def _build_graphs(files: Sequence[str], given: Any) -> tuple[GraphStore, str]:
+    if len(files) != 1:
+        raise InputError(f"a store of graphs is built from one file or data set, got {', '.join(files)}")
+    flags = ("atoms", "vocabulary", "hydrogens", "max_atoms", "rejects")
+    foreign = [f"--{flag.replace('_', '-')}" for flag in flags if getattr(given, flag) not in (None, False)]
+    if foreign:
+        raise InputError(f"{files[0]} holds graphs without labels; leave out {', '.join(foreign)}, made for molecules")
+    return build_graphs(files[0], split=given.split)
 
 
 def _vocabulary(text: str | None, scheme: str) -> Vocabulary | None:

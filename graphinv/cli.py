@@ -91,7 +91,8 @@ def _data_build(args: list[str]) -> None:
     p = _parser(
         "data build",
         "Encode SMILES into a store: one file, opened without reading it. Every line is kept or counted as a reject. "
-        "FILE is .smi, .csv, .tsv or .txt (.gz of each), - for standard input, or the name of a known data set.",
+        "FILE is .smi, .csv, .tsv or .txt (.gz of each), - for standard input, or the name of a known data set. Graphs "
+        "without labels come as one .g6, .s6, .pkl (networkx; nothing of it is run) or .pt (SPECTRE) file.",
     )
     p.add_argument("files", nargs="+", metavar="FILE", help="files, -, or one of the known data sets (data list)")
     p.add_argument("-o", "--output", required=True, help="the store to write, such as molecules.graphs")
@@ -99,16 +100,17 @@ def _data_build(args: list[str]) -> None:
     p.add_argument("--no-header", dest="header", action="store_false", help="the tables have no header line")
     p.add_argument("--atoms", default=None, choices=["element", "element+charge"], help="what tells atoms apart")
     p.add_argument("--vocabulary", default=None, help="atoms allowed, such as C,N,O,F; others become rejects")
+    p.add_argument("--hydrogens", action="store_true", help="make hydrogens nodes, as H in --vocabulary does")
     p.add_argument("--max-atoms", type=int, default=None, help="most heavy atoms of a molecule")
-    p.add_argument("--split", default=None, help="random:0.8/0.1/0.1:SEED, gdss-qm9, gdss-zinc250k, index:FILE, none")
+    p.add_argument("--split", default=None, help="random:0.8/0.1/0.1:SEED, head:0.2, given, gdss-qm9, index:FILE, none")
     p.add_argument("--rejects", default=None, help="write rejected lines with their reason to this file")
     p.add_argument("--workers", type=int, default=None, help="processes; all cores if not given")
     from graphinv._verbs import build
 
     given = p.parse_args(args)
-    store, rejects = build(given.files, given)
+    store, told = build(given.files, given)
     store.save(given.output)
-    print(rejects)
+    print(told)
     print(f"{given.output}: {Path(given.output).stat().st_size / 1e6:.2f} MB, hash {store.content_hash[:12]}")
 
 

@@ -29,6 +29,7 @@ class GraphBatch:
         edge_attr: ``[E]`` integer edge types (0 is reserved for "no edge"), ``[E, D]`` features, or None.
         ptr: ``[B+1]`` int64, nodes of graph k are rows ``ptr[k]:ptr[k+1]``.
         edge_ptr: ``[B+1]`` int64, edges of graph k are columns ``edge_ptr[k]:edge_ptr[k+1]``.
+        block: ``[N]`` int64 generation block of each node, or None; no other form of a batch carries it.
 
     Example:
         >>> water = GraphBatch.from_graphs([GraphBatch.single(torch.tensor([2]), torch.empty(2, 0, dtype=torch.long))])
@@ -41,6 +42,7 @@ class GraphBatch:
     edge_attr: Tensor | None
     ptr: Tensor
     edge_ptr: Tensor
+    block: Tensor | None = None
 
     def __post_init__(self) -> None:
         if self.edge_index.dim() != 2 or self.edge_index.size(0) != 2:
@@ -52,6 +54,10 @@ class GraphBatch:
         if self.edge_attr is not None and self.edge_attr.size(0) != self.edge_index.size(1):
             raise InputError(
                 f"edge_attr has {self.edge_attr.size(0)} rows for {self.edge_index.size(1)} edges; give one per edge"
+            )
+        if self.block is not None and (self.block.shape != self.x.shape[:1] or self.block.dtype != torch.int64):
+            raise InputError(
+                f"block must be one int64 per node, [{self.num_nodes}], got {list(self.block.shape)} {self.block.dtype}"
             )
 
     @property
@@ -79,9 +85,7 @@ class GraphBatch:
 
     def to(self, device: torch.device | str) -> GraphBatch:
         """Return the batch with every tensor on ``device``."""
-        attr = None if self.edge_attr is None else self.edge_attr.to(device)
-        moved = (t.to(device) for t in (self.ptr, self.edge_ptr))
-        return GraphBatch(self.x.to(device), self.edge_index.to(device), attr, *moved)
+        return replace(self, **{name: t.to(device) for name, t in vars(self).items() if t is not None})
 
     @staticmethod
     def single(x: Tensor, edge_index: Tensor, edge_attr: Tensor | None = None) -> GraphBatch:
@@ -95,26 +99,23 @@ class GraphBatch:
         """Concatenate batches; the graphs keep their order.
 
         Raises:
-            InputError: no batch is given, or only some carry ``edge_attr``.
+            InputError: no batch is given, or only some carry ``edge_attr`` or ``block``.
         """
         if not batches:
             raise InputError("from_graphs needs at least one batch, got none")
-        attrs = [b.edge_attr for b in batches if b.edge_attr is not None]
-        if attrs and len(attrs) != len(batches):
-            raise InputError(f"{len(attrs)} of {len(batches)} batches carry edge_attr; give it to all or to none")
         node_counts = torch.cat([b.ptr.diff() for b in batches])
         edge_counts = torch.cat([b.edge_ptr.diff() for b in batches])
         shift, shifted = 0, []
         for b in batches:
             shifted.append(b.edge_index + shift)
             shift += b.num_nodes
-        x = torch.cat([b.x for b in batches])
         return GraphBatch(
-            x,
+            torch.cat([b.x for b in batches]),
             torch.cat(shifted, 1),
-            torch.cat(attrs) if attrs else None,
+            _all_or_none("edge_attr", [b.edge_attr for b in batches]),
             _offsets(node_counts),
             _offsets(edge_counts),
+            _all_or_none("block", [b.block for b in batches]),
         )
 
     def select(self, index: Tensor | Sequence[int]) -> GraphBatch:
@@ -124,7 +125,8 @@ class GraphBatch:
         edge_ptr, cols = _ranges(self.edge_ptr, index)
         shift = (ptr[:-1] - self.ptr[index]).repeat_interleave(edge_ptr.diff())
         attr = None if self.edge_attr is None else self.edge_attr[cols]
-        return GraphBatch(self.x[rows], self.edge_index[:, cols] + shift, attr, ptr, edge_ptr)
+        block = None if self.block is None else self.block[rows]
+        return GraphBatch(self.x[rows], self.edge_index[:, cols] + shift, attr, ptr, edge_ptr, block)
 
     def graph(self, k: int) -> GraphBatch:
         """Return graph ``k`` as a batch of one."""
@@ -275,6 +277,13 @@ class DenseGraphs:
         edge_index = torch.stack([number[graph, u], number[graph, v]])
         edge_ptr = index_to_ptr(graph, self.mask.size(0))
         return GraphBatch(self.x[self.mask], edge_index, self.adj[graph, u, v], ptr, edge_ptr)
+
+
+def _all_or_none(name: str, columns: Sequence[Tensor | None]) -> Tensor | None:
+    given = [column for column in columns if column is not None]
+    if given and len(given) != len(columns):
+        raise InputError(f"{len(given)} of {len(columns)} batches carry {name}; give it to all or to none")
+    return torch.cat(given) if given else None
 
 
 def _offsets(counts: Tensor) -> Tensor:

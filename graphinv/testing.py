@@ -6,6 +6,7 @@ For tests of this library and of anything built on it. Each assertion names the 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -122,7 +123,8 @@ def permute_graphs(batch: GraphBatch, seed: int = 0) -> GraphBatch:
     order = torch.argsort(owner.to(torch.float64) * 2 + key)  # new position -> old node
     place = torch.empty_like(order)
     place[order] = torch.arange(order.numel())
-    return GraphBatch(batch.x[order], place[batch.edge_index], batch.edge_attr, batch.ptr, batch.edge_ptr)
+    block = None if batch.block is None else batch.block[order]
+    return replace(batch, x=batch.x[order], edge_index=place[batch.edge_index], block=block)
 
 
 def assert_equivariant(

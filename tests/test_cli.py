@@ -115,6 +115,19 @@ def test_a_column_is_found_by_name_and_a_missing_one_named(name, folder, capsys)
     assert "Smiles" in failing(capsys, *build, "--column", "nothing")
 
 
+def test_hydrogens_become_nodes_and_a_table_of_semicolons_is_read(folder, capsys):
+    file, target = folder / "semicolons.csv", folder / "hydrogens.graphs"
+    file.write_text("id;smiles;note\n1;CCO;a, b\n2;C;\n")
+    build = ["data", "build", str(file), "-o", str(target), "--split", "none", "--workers", "1"]
+    for flags in (["--hydrogens"], ["--hydrogens", "--vocabulary", "C,O"], ["--vocabulary", "H,C,O"]):
+        assert main([*build, *flags]) == 0
+        capsys.readouterr()
+        assert main(["data", "info", str(target), "--json"]) == 0
+        info = json.loads(capsys.readouterr().out)
+        assert info["vocabulary"]["nodes"] == ["H", "C", "O"]
+        assert {n: count for n, count in info["nodes"].items() if count} == {"5": 1, "9": 1}
+
+
 def test_standard_input_is_read(folder):
     args = [sys.executable, "-m", "graphinv.cli", "data", "build", "-", "-o", str(folder / "stdin.graphs")]
     done = subprocess.run(args, input="CCO\nCC\nCN\n", text=True, capture_output=True, timeout=120)
@@ -234,6 +247,18 @@ def test_every_verb_has_help(verb, capsys):
     with pytest.raises(SystemExit) as end:
         main([*verb.split(), "--help"])
     assert end.value.code == 0 and f"graphinv {verb}" in capsys.readouterr().out
+
+
+def test_graphs_without_labels_become_a_store(folder, capsys):
+    (folder / "my.g6").write_text("Bw\nA_\nD??\nC~\n")
+    target = folder / "my.graphs"
+    build = ["data", "build", str(folder / "my.g6"), "-o", str(target)]
+    assert main([*build, "--split", "head:0.5"]) == 0 and "4 graphs" in capsys.readouterr().out
+    assert main(["data", "info", str(target), "--json"]) == 0
+    info = json.loads(capsys.readouterr().out)
+    assert info["splits"] == {"train": 2, "test": 2} and info["vocabulary"]["scheme"] == "generic"
+    assert "--max-atoms" in failing(capsys, *build, "--max-atoms", "3")
+    assert "one file" in failing(capsys, "data", "build", str(folder / "in.smi"), *build[2:])
 
 
 def test_the_known_data_sets_are_listed(capsys):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import networkx as nx
 import pytest
 import torch
@@ -200,3 +202,46 @@ def test_what_a_dense_adjacency_cannot_hold_is_refused():
         GraphBatch.from_graphs([lonely(1), GraphBatch.single(x, NONE.reshape(2, 0))])
     with pytest.raises(InputError, match="bool"):
         DenseGraphs(torch.zeros(1, 2), torch.zeros(1, 2, 2), torch.ones(1, 2))
+
+
+def with_block(batch: GraphBatch) -> GraphBatch:
+    return replace(batch, block=torch.arange(batch.num_nodes) * 3)
+
+
+def assert_carried(after: GraphBatch, rows: torch.Tensor) -> None:
+    assert after.block is not None
+    assert torch.equal(after.block, rows * 3)
+
+
+@each_batch
+def test_blocks_go_where_their_nodes_go(batch):
+    given = with_block(batch)
+    assert_same(replace(given, block=None), batch)
+    assert_carried(given.to("cpu"), torch.arange(batch.num_nodes))
+    named = replace(given, x=torch.arange(batch.num_nodes))
+    order = list(range(batch.num_graphs))[::-1] * 2
+    for chosen in (order, order[:1], []):
+        assert_carried(named.select(chosen), named.select(chosen).x)
+    if order:
+        assert_carried(GraphBatch.from_graphs([named.graph(k) for k in order]), named.select(order).x)
+    moved = testing.permute_graphs(named, seed=3)
+    assert_carried(moved, moved.x)
+    assert_same(moved, replace(testing.permute_graphs(replace(named, block=None), seed=3), block=moved.block))
+
+
+def test_other_forms_of_a_batch_carry_no_blocks():
+    batch = with_block(BATCHES["random"])
+    back = [
+        batch.to_dense().to_packed(),
+        GraphBatch.from_pyg(batch.to_pyg()),
+        GraphBatch.from_networkx(batch.to_networkx()),
+    ]
+    assert all(other.block is None for other in back)
+
+
+def test_blocks_of_some_batches_or_of_another_size_are_refused():
+    with pytest.raises(InputError, match="1 of 2 batches carry block"):
+        GraphBatch.from_graphs([lonely(2), with_block(lonely(2))])
+    for block in (torch.zeros(3).long(), torch.zeros(2, 1).long(), torch.zeros(2), torch.zeros(2, dtype=torch.uint8)):
+        with pytest.raises(InputError, match=r"one int64 per node, \[2\]"):
+            replace(lonely(2), block=block)

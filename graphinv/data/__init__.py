@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from graphinv.data.graph_files import build_graphs, is_graph_file, read_graphs, write_graphs
 from graphinv.data.loader import GraphLoader
 from graphinv.data.readers import file_sha256, read_columns, read_smiles
 from graphinv.data.splits import apply_split, split_ids
 from graphinv.data.store import SPLITS, GraphStore
+from graphinv.data.synthetic import community_graphs, grid_graphs, tree_graphs
 from graphinv.data.vocabulary import Vocabulary
 
 __all__ = [
@@ -14,8 +16,15 @@ __all__ = [
     "GraphStore",
     "Vocabulary",
     "apply_split",
+    "build_graphs",
+    "community_graphs",
     "file_sha256",
+    "grid_graphs",
+    "is_graph_file",
     "read_columns",
+    "read_graphs",
     "read_smiles",
     "split_ids",
+    "tree_graphs",
+    "write_graphs",
 ]

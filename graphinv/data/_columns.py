@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from torch import Tensor
 
 from graphinv._files import atomic_path
 from graphinv.errors import InputError, StoreError
+from graphinv.ops.labels import label_slots
 
 FORMAT_VERSION = 1
 PROPERTY = "property."
@@ -26,9 +27,10 @@ NUM_SPLIT_IDS = 4  # train, valid, test, none
 _KEY = "graphinv_store"
 _REBUILD = "rebuild it with `graphinv data build`"
 _OFFSETS = (torch.int32, torch.int64)
+_LOCAL_IDS = (torch.uint8, torch.int16, torch.int32)
 _REQUIRED: dict[str, tuple[torch.dtype, ...]] = {
     "node_type": (torch.uint8,),
-    "bond": (torch.uint8, torch.int16, torch.int32),
+    "bond": _LOCAL_IDS,
     "bond_type": (torch.uint8,),
     "node_ptr": _OFFSETS,
     "bond_ptr": _OFFSETS,
@@ -36,17 +38,6 @@ _REQUIRED: dict[str, tuple[torch.dtype, ...]] = {
     "row": (torch.int32,),
 }
 _SMILES: dict[str, tuple[torch.dtype, ...]] = {"smiles_bytes": (torch.uint8,), "smiles_ptr": _OFFSETS}
-
-
-def widen(ptr: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the offsets ``[K+1]`` of the segments ``index`` ``[K]`` and the rows they are gathered from."""
-    start = ptr[index]
-    counts = ptr[index + 1] - start
-    offsets = torch.zeros(index.numel() + 1, dtype=torch.int64)
-    torch.cumsum(counts, 0, out=offsets[1:])
-    total = int(offsets[-1])
-    rows = torch.repeat_interleave(start - offsets[:-1], counts, output_size=total) + torch.arange(total)
-    return offsets, rows
 
 
 def integers(name: str, values: Any) -> Tensor:
@@ -77,16 +68,24 @@ def floats(values: Any) -> Tensor:
     return column if column.dtype == torch.float64 else column.to(torch.float32)
 
 
+def pack_text(lines: Sequence[str]) -> tuple[Tensor, Tensor]:
+    """Return the UTF-8 characters ``[C]`` uint8 of the lines back to back and their offsets ``[G+1]``."""
+    text = [line.encode() for line in lines]
+    ptr = torch.tensor([0, *map(len, text)], dtype=torch.int64).cumsum(0)
+    characters = torch.frombuffer(bytearray(b"".join(text) or b"\0"), dtype=torch.uint8)
+    return characters[: int(ptr[-1])], narrow_offsets(ptr)
+
+
 def narrow_offsets(ptr: Tensor) -> Tensor:
     """Return the offsets as int32, or int64 where the last one would overflow."""
     fits = ptr.numel() == 0 or int(ptr[-1]) <= torch.iinfo(torch.int32).max
     return ptr.to(torch.int32 if fits else torch.int64).contiguous()
 
 
-def narrow_ids(bond: Tensor, most: int) -> Tensor:
-    """Return local node ids in the narrowest type for graphs of at most ``most`` nodes."""
+def narrow_ids(ids: Tensor, most: int) -> Tensor:
+    """Return local ids (nodes or blocks of a graph) in the narrowest type that holds ``most``."""
     dtype = torch.uint8 if most <= 255 else torch.int16 if most <= 32767 else torch.int32
-    return bond.to(dtype).contiguous()
+    return ids.to(dtype).contiguous()
 
 
 def check_shapes(columns: Mapping[str, Tensor]) -> None:
@@ -96,6 +95,7 @@ def check_shapes(columns: Mapping[str, Tensor]) -> None:
         InputError: a column is missing or does not fit the others.
     """
     expected = _REQUIRED | (_SMILES if _SMILES.keys() & columns.keys() else {})
+    expected |= {"block": _LOCAL_IDS} if "block" in columns else {}
     for name, dtypes in expected.items():
         if name not in columns:
             raise InputError(f"the graph store has no column {name}")
@@ -107,7 +107,7 @@ def check_shapes(columns: Mapping[str, Tensor]) -> None:
         raise InputError("node_ptr must hold num_graphs + 1 offsets, got none")
     shapes = {name: [num_graphs] for name in ("split_id", "row")}
     shapes |= {name: [num_graphs + 1] for name in ("node_ptr", "bond_ptr", "smiles_ptr") if name in columns}
-    shapes |= {"bond": [num_bonds, 2], "bond_type": [num_bonds]}
+    shapes |= {"bond": [num_bonds, 2], "bond_type": [num_bonds], "block": [columns["node_type"].numel()]}
     for name, column in columns.items():
         if name.startswith(PROPERTY):
             shapes[name] = [num_graphs]
@@ -128,7 +128,8 @@ def _check_ends(name: str, ptr: Tensor, end: int) -> None:
 
 
 def check_content(columns: Mapping[str, Tensor], node_types: int, edge_types: int) -> None:
-    """Check every row: monotone offsets, bonds u < v inside their graph and held once, types in the vocabulary.
+    """Check every row: monotone offsets, bonds u < v inside their graph and held once, types in the
+    vocabulary, blocks 0..k-1 in each graph.
 
     Raises:
         InputError: a row breaks one of these.
@@ -140,6 +141,8 @@ def check_content(columns: Mapping[str, Tensor], node_types: int, edge_types: in
     check_range("bond_type", columns["bond_type"], 1, edge_types)
     check_range("split_id", columns["split_id"], 0, NUM_SPLIT_IDS - 1)
     check_range("row", columns["row"], 0, torch.iinfo(torch.int32).max)
+    if "block" in columns:
+        label_slots("block", columns["block"], columns["node_ptr"].long())
     bonds_of, node_ptr = columns["bond_ptr"].diff().long(), columns["node_ptr"].long()
     size = torch.repeat_interleave(node_ptr.diff(), bonds_of)
     u, v = columns["bond"].long().unbind(1)
@@ -176,13 +179,14 @@ def content_hash(columns: Mapping[str, Tensor], vocabulary: Mapping[str, Any]) -
 
 
 def write_columns(path: Path, columns: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
-    """Write columns and the JSON ``header`` as one file, all or nothing.
+    """Write columns and the JSON ``header``, its None left out, as one file, all or nothing.
 
     Raises:
         InputError: the header is not JSON, or the disk refuses the write; no partial file stays.
     """
+    known = {"format": FORMAT_VERSION} | {name: value for name, value in header.items() if value is not None}
     try:
-        text = json.dumps({"format": FORMAT_VERSION, **header}, sort_keys=True, allow_nan=False)
+        text = json.dumps(known, sort_keys=True, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise InputError(f"the provenance of a graph store must be JSON (numbers finite): {error}") from error
     arrays = {name: column.contiguous().numpy() for name, column in columns.items()}

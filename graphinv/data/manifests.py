@@ -39,10 +39,12 @@ _PATTERNS = {  # the form of a value, by table and key
     ("Source", "sha256"): "[0-9a-f]{64}",
     ("Source", "md5"): "[0-9a-f]{32}",
     ("DataFile", "sha256"): "[0-9a-f]{64}",
-    ("DataFile", "role"): "molecules|split-index",
+    ("DatasetManifest", "kind"): "molecules|graphs",
+    ("DataFile", "role"): "molecules|graphs|split-index",
     ("DataFile", "split"): "train|valid|test|none",
     ("DataFile", "path"): r"(?!.*(^|/)\.\.?(/|$))[^/\\:]+(/[^/\\:]+)*",  # relative, stays below its folder
 }
+_GENERIC = {"header": False, "column": 0, "vocabulary": Vocabulary(("0",), ("1",), "generic")}  # of kind "graphs"
 _T = TypeVar("_T")
 
 
@@ -62,7 +64,7 @@ class DataFile:
 
     name: str
     path: str  # relative to a data folder; with or without .gz, both are accepted
-    role: str  # "molecules" or "split-index"
+    role: str  # "molecules", "graphs" or "split-index"
     folder: Path  # of the manifest
     sources: tuple[Source, ...] = ()
     sha256: str | None = None
@@ -84,13 +86,14 @@ class DatasetManifest:
     title: str
     licence: str
     citation: str
-    split: str  # a split rule, or "files": each molecule file is a split
+    split: str  # a split rule, "files": each molecule file is a split, or "given": the file of graphs names them
     header: bool
     column: str | int  # of the SMILES: a name, or a 0-based number
     vocabulary: Vocabulary
     files: tuple[DataFile, ...]
     homepage: str | None = None
     max_nodes: int | None = None
+    kind: str = "molecules"  # or "graphs" without labels; their manifests have no header, column and vocabulary
 
     def file(self, name: str) -> DataFile:
         """Return the file called ``name``.
@@ -258,9 +261,14 @@ def _manifest(table: dict[str, Any], path: Path) -> DatasetManifest:
         files.append(_build(DataFile, entry, where, folder=path.parent, sources=made))
     if not files:
         raise InputError(f"{path}: a manifest needs at least one [[files]] table")
+    if table.get("kind") == "graphs":
+        return _build(DatasetManifest, table, str(path), files=tuple(files), **_GENERIC)
     vocabulary = table.pop("vocabulary", None)
     if not isinstance(vocabulary, Mapping) or set(vocabulary) != {"nodes", "edges", "scheme"}:
-        raise InputError(f"{path}: [vocabulary] must have exactly the keys nodes, edges and scheme, got {vocabulary}")
+        raise InputError(
+            f"{path}: [vocabulary] must have exactly the keys nodes, edges and scheme, got {vocabulary}; "
+            'only kind = "graphs" goes without'
+        )
     made_vocabulary = Vocabulary.from_json(vocabulary)
     return _build(DatasetManifest, table, str(path), vocabulary=made_vocabulary, files=tuple(files))
 

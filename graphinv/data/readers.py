@@ -14,6 +14,7 @@ import os
 import sys
 import zlib
 from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import IO
 
@@ -34,7 +35,8 @@ def read_smiles(
     """Yield the SMILES of each data line of a file, "" for an empty one; "-" is standard input.
 
     .smi, .smiles, .txt and standard input: the first blank-separated token, or token ``column`` if it is a number.
-    .csv and .tsv: the column of that name in any case, or of that 0-based number; None is the first column.
+    .csv and .tsv: the column of that name in any case, or of that 0-based number; None is the first column. A .csv
+    whose first line holds semicolons and no comma is split by semicolons.
     ``header=False`` says a table has no header line; then a column name means the first column. Each may be .gz.
 
     Raises:
@@ -141,7 +143,11 @@ def _find_column(path: Path, names: Sequence[str], column: str | int) -> int:
 
 
 def _rows(path: Path, delimiter: str) -> Iterator[list[str]]:
-    reader = csv.reader(_lines(path), delimiter=delimiter)
+    lines = _lines(path)
+    first = next(lines)  # of an empty file: an InputError
+    if delimiter == "," and ";" in first and "," not in first:
+        delimiter = ";"  # of spreadsheets where the comma is the decimal mark
+    reader = csv.reader(chain([first], lines), delimiter=delimiter)
     try:
         yield from reader
     except csv.Error as error:

@@ -21,7 +21,7 @@ __all__ = ["apply_split", "split_ids"]
 _TRAIN, _TEST, _NONE = SPLITS.index("train"), SPLITS.index("test"), SPLITS.index("none")
 _INDEX_FILES = {"gdss-qm9": "valid_idx_qm9.json", "gdss-zinc250k": "valid_idx_zinc250k.json"}
 _QM9_LINES, _ZINC_CSV_LINES, _ZINC_EXTRA_LINE = 133_885, 249_455, 234_299
-_RULES = "none, random:TRAIN/VALID/TEST:SEED, index:FILE.json, gdss-qm9, gdss-zinc250k"
+_RULES = "none, random:TRAIN/VALID/TEST:SEED, head:FRACTION, index:FILE.json, gdss-qm9, gdss-zinc250k"
 
 
 def apply_split(
@@ -52,6 +52,8 @@ def split_ids(
     Rules:
         none: all train.
         random:TRAIN/VALID/TEST:SEED: fractions of the graphs (sum 1) of a random order drawn from SEED >= 0.
+        head:FRACTION: the first FRACTION of the lines (rounded down) is test, the rest train; GDSS (arXiv:2202.02514)
+            splits its sets of generic graphs by head:0.2.
         index:FILE.json: the 0-based lines listed in FILE are test, the rest train.
         gdss-qm9: ``valid_idx_qm9.json`` of GDSS is test, the rest train; needs the 133,885 lines of QM9.
         gdss-zinc250k: ``valid_idx_zinc250k.json`` likewise; it counts the 249,455 rows of the csv. The .smi file has
@@ -74,6 +76,8 @@ def split_ids(
         return torch.zeros(row.numel(), dtype=torch.uint8)
     if name == "random":
         return _random_split(rule, argument, row.numel())
+    if name == "head":
+        return _head_split(rule, argument, row, num_lines)
     if name == "index" and argument:
         return _index_split(_read_indices(Path(argument)), row, num_lines, argument)
     if rule in _INDEX_FILES:
@@ -98,6 +102,16 @@ def _random_split(rule: str, argument: str, num_graphs: int) -> Tensor:
     for split, part in enumerate((order[:first], order[first:second], order[second:])):
         ids[part] = split
     return ids
+
+
+def _head_split(rule: str, argument: str, row: Tensor, num_lines: int) -> Tensor:
+    try:
+        fraction = float(argument)
+    except ValueError as error:
+        raise InputError(f"split rule {rule!r} must read head:FRACTION, such as head:0.2") from error
+    if not 0 <= fraction <= 1:
+        raise InputError(f"split rule {rule!r} needs a fraction in [0, 1], got {argument}")
+    return torch.where(row < int(fraction * num_lines), _TEST, _TRAIN).to(torch.uint8)
 
 
 def _gdss_split(rule: str, indices: Tensor, row: Tensor, num_lines: int, source: str) -> Tensor:

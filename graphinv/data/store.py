@@ -1,7 +1,6 @@
 """Graphs as columns in one memory-mapped file: types, bonds, offsets, split, source row, SMILES and properties.
 
-Each undirected bond is held once, with local node ids u < v, and a batch is made by index arithmetic alone. A store is
-not a data set class: it has no download, no transform and no per-graph objects.
+Each undirected bond is held once, with local node ids u < v. A store has no download, no transform, no graph objects.
 """
 
 from __future__ import annotations
@@ -17,10 +16,12 @@ import torch
 from torch import Tensor
 
 from graphinv.data import _columns
+from graphinv.data._batching import gather_graphs, gather_text
 from graphinv.data._undirected import undirected_bonds
 from graphinv.data.vocabulary import Vocabulary
 from graphinv.errors import InputError, StoreError
 from graphinv.graphs import GraphBatch
+from graphinv.ops.labels import label_slots
 
 __all__ = ["SPLITS", "GraphStore", "Vocabulary"]
 
@@ -45,6 +46,8 @@ class GraphStore:
         properties: name -> ``[G]`` float32 or float64, NaN where unknown.
         vocabulary: the labels of the types.
         provenance: JSON object: sources, settings, split rule, counts.
+        block: ``[N]`` uint8 (int16 or int32 for ids above 255), generation block of each node, or None.
+        block_rule: what made the blocks, such as "hops:3" or "hops:3:legacy"; None without them.
 
     Raises:
         InputError: the columns do not fit each other (rows are checked by ``from_arrays`` and ``verify``).
@@ -68,12 +71,16 @@ class GraphStore:
     properties: dict[str, Tensor]
     vocabulary: Vocabulary
     provenance: dict[str, Any] = field(default_factory=dict)
+    block: Tensor | None = None
+    block_rule: str | None = None
 
     def __post_init__(self) -> None:
+        if (self.block is None) != (self.block_rule is None):
+            raise InputError("block and block_rule go together, but one of them is missing; use with_blocks")
         _columns.check_shapes(self._tensors())
 
     def _tensors(self) -> dict[str, Tensor]:
-        optional = {"smiles_bytes": self.smiles_bytes, "smiles_ptr": self.smiles_ptr}
+        optional = {"smiles_bytes": self.smiles_bytes, "smiles_ptr": self.smiles_ptr, "block": self.block}
         names = ("node_type", "bond", "bond_type", "node_ptr", "bond_ptr", "split_id", "row")
         columns: dict[str, Tensor] = {name: getattr(self, name) for name in names}
         columns |= {name: value for name, value in optional.items() if value is not None}
@@ -106,21 +113,18 @@ class GraphStore:
         pairs = pairs if pairs.numel() else pairs.reshape(0, 2)
         num_graphs = max(wide_ptr.numel() - 1, 0)
         most = int(wide_ptr.diff().max()) if num_graphs else 0
-        text = None if smiles is None else [line.encode() for line in smiles]
-        lengths = torch.tensor([0] if text is None else [0, *map(len, text)], dtype=torch.int64)
-        characters = torch.frombuffer(bytearray(b"".join(text or []) or b"\0"), dtype=torch.uint8)
+        smiles_bytes, smiles_ptr = (None, None) if smiles is None else _columns.pack_text(smiles)
+        split_id = torch.zeros(num_graphs, dtype=torch.uint8) if split_id is None else split_id
         store = cls(
             node_type=_columns.to_uint8("node_type", node_type),
             bond=_columns.narrow_ids(pairs, max(most, int(pairs.max()) if pairs.numel() else 0)),
             bond_type=_columns.to_uint8("bond_type", bond_type),
             node_ptr=_columns.narrow_offsets(wide_ptr),
             bond_ptr=_columns.narrow_offsets(_columns.integers("bond_ptr", bond_ptr)),
-            split_id=_columns.to_uint8(
-                "split_id", torch.zeros(num_graphs, dtype=torch.uint8) if split_id is None else split_id
-            ),
+            split_id=_columns.to_uint8("split_id", split_id),
             row=_columns.to_int32("row", torch.arange(num_graphs) if row is None else row),
-            smiles_bytes=None if text is None else characters[: int(lengths.sum())],
-            smiles_ptr=None if text is None else _columns.narrow_offsets(lengths.cumsum(0)),
+            smiles_bytes=smiles_bytes,
+            smiles_ptr=smiles_ptr,
             properties={name: _columns.floats(column) for name, column in (properties or {}).items()},
             vocabulary=vocabulary,
             provenance=dict(provenance or {}),
@@ -168,7 +172,7 @@ class GraphStore:
             vocabulary = Vocabulary.from_json(header["vocabulary"])
             provenance, saved_hash = dict(header["provenance"]), str(header["content_hash"])
             fields = {**columns, **smiles, "vocabulary": vocabulary, "provenance": provenance}
-            store = cls(properties=properties, **fields)  # type: ignore[arg-type]
+            store = cls(properties=properties, block_rule=header.get("block_rule"), **fields)  # type: ignore[arg-type]
         except (InputError, KeyError, TypeError, ValueError) as error:
             raise StoreError(f"{path} is corrupt ({error}); rebuild it with `graphinv data build`") from error
         vars(store)["content_hash"] = saved_hash  # fills the cache: hashing would read the whole file
@@ -180,8 +184,9 @@ class GraphStore:
         Raises:
             InputError: the provenance is not JSON, or the disk refuses the write; no partial file stays.
         """
-        described = {"provenance": self.provenance, "vocabulary": self.vocabulary.to_json()}
-        _columns.write_columns(Path(path), self._tensors(), {**described, "content_hash": self.content_hash})
+        described = {"provenance": self.provenance, "block_rule": self.block_rule}
+        header = {**described, "vocabulary": self.vocabulary.to_json(), "content_hash": self.content_hash}
+        _columns.write_columns(Path(path), self._tensors(), header)
 
     def verify(self) -> None:
         """Read everything and check it: hash, offsets, bonds, types.
@@ -258,37 +263,34 @@ class GraphStore:
         if self.smiles_bytes is None or self.smiles_ptr is None:
             raise InputError("this store holds no SMILES; decode its graphs, or rebuild it keeping SMILES")
         chosen = self.indices() if index is None else self._index(index)
-        ptr, rows = _columns.widen(self.smiles_ptr.long(), chosen)
-        text = (self.smiles_bytes if index is None else self.smiles_bytes[rows]).numpy().tobytes()
-        ends = ptr.tolist()
-        return [text[a:b].decode() for a, b in zip(ends[:-1], ends[1:], strict=True)]
+        return gather_text(chosen, self.smiles_ptr.long(), self.smiles_bytes)
 
     def batch(self, index: Tensor | Sequence[int]) -> GraphBatch:
         """Return the graphs ``index`` ``[K]`` (repeats allowed), in that order, as a batch of K with int64 types.
 
-        Bond j of the batch is edges 2j (u -> v) and 2j + 1 (v -> u).
+        Bond j of the batch is edges 2j (u -> v) and 2j + 1 (v -> u); generation blocks come along if there are any.
 
         Raises:
             InputError: ``index`` is not integer or a graph is out of range.
         """
-        chosen = self._index(index)
-        ptr, nodes = _columns.widen(self._node_ptr, chosen)
-        bond_ptr, bonds = _columns.widen(self._bond_ptr, chosen)
-        shift = torch.repeat_interleave(ptr[:-1], bond_ptr.diff(), output_size=bonds.numel())
-        u, v = (ends + shift for ends in self.bond.index_select(0, bonds).unbind(1))
-        edge_index = torch.stack([torch.stack([u, v], 1).view(-1), torch.stack([v, u], 1).view(-1)])
-        bond_type = self.bond_type.index_select(0, bonds).long()
-        edge_attr = torch.stack([bond_type, bond_type], 1).view(-1)
-        x = self.node_type.index_select(0, nodes).long()
-        return GraphBatch(x, edge_index, edge_attr, ptr, 2 * bond_ptr)
+        columns = self.node_type, self.bond, self.bond_type, self.block
+        return gather_graphs(self._index(index), self._node_ptr, self._bond_ptr, *columns)
 
     def with_split(self, split_id: Tensor, rule: str) -> GraphStore:
         """Return the store with another split: ``split_id`` ``[G]``, ``rule`` is what provenance says of it."""
-        store = replace(
-            self, split_id=_columns.to_uint8("split_id", split_id), provenance={**self.provenance, "split": rule}
-        )
-        _columns.check_range("split_id", store.split_id, 0, len(SPLITS) - 1)
-        return store
+        ids = _columns.to_uint8("split_id", split_id)
+        _columns.check_range("split_id", ids, 0, len(SPLITS) - 1)
+        return replace(self, split_id=ids, provenance={**self.provenance, "split": rule})
+
+    def with_blocks(self, block: Any, rule: str) -> GraphStore:
+        """Return the store with the generation block of each node, ``block`` ``[N]``, and the ``rule`` that made it.
+
+        Raises:
+            InputError: the blocks of a graph are not 0..k-1, each of at least one node.
+        """
+        ids = _columns.integers("block", block)
+        label_slots("block", ids, self._node_ptr)
+        return replace(self, block=_columns.narrow_ids(ids, int(ids.max()) if ids.numel() else 0), block_rule=rule)
 
     def _index(self, index: Tensor | Sequence[int]) -> Tensor:
         chosen = _columns.integers("index", index)

@@ -1,6 +1,9 @@
 """Processes that noise data and solvers that undo them."""
 
+from graphinv.diffusion.blocks import BlockOrder, block_order
+from graphinv.diffusion.categorical import DiscreteDiffusion
 from graphinv.diffusion.noise import GeneratorNoise, Noise, PerGraphNoise
+from graphinv.diffusion.schedule import CosineSchedule
 from graphinv.diffusion.sde import SDE, VESDE, VPSDE, GraphSDE, SubVPSDE
 from graphinv.diffusion.solver import (
     S4,
@@ -18,6 +21,9 @@ __all__ = [
     "SDE",
     "VESDE",
     "VPSDE",
+    "BlockOrder",
+    "CosineSchedule",
+    "DiscreteDiffusion",
     "EulerMaruyama",
     "GeneratorNoise",
     "GraphSDE",
@@ -28,6 +34,7 @@ __all__ = [
     "ReverseDiffusion",
     "Solver",
     "SubVPSDE",
+    "block_order",
     "integrate",
     "time_grid",
 ]

@@ -1,4 +1,4 @@
-"""Where Gaussian noise comes from: one generator for the batch, or one stream per graph.
+"""Where noise comes from: one generator for the batch, or one stream per graph.
 
 ``PerGraphNoise`` is counter-based: a draw is a hash of (graph key, draw number, entry), so a graph's noise does not
 depend on its batch, its padding or the dtype. Not a cryptographic generator.
@@ -81,14 +81,27 @@ class PerGraphNoise:
         row, col = torch.triu_indices(size, size, 1, device=like.device)
         return from_pairs(self._normal(col * (col - 1) // 2 + row), size).to(like.dtype)
 
+    def uniform(self, entries: Tensor) -> Tensor:
+        """Return draws in [0, 1) of the entries numbered ``[B, *]`` int64, float64: equal numbers, equal draws."""
+        bits = self._bits(entries.flatten(1)).reshape(entries.shape)
+        return _shift(bits, 11).to(torch.float64) * 2.0**-53
+
+    def child(self, number: Tensor) -> PerGraphNoise:
+        """Return the noise of part ``number`` ``[B]`` int64 of each graph, such as a block."""
+        return PerGraphNoise(_mix(self.keys + _mix(number - _GOLDEN)))
+
     def _normal(self, entries: Tensor) -> Tensor:
         """Return ``[B, K]`` float64 normals of ``entries`` ``[K]`` by Box-Muller on two 32-bit halves of a hash."""
-        stream = _mix(self.keys.to(entries.device) + _mix(entries.new_full((1,), self.draws)))
-        self.draws += 1
-        bits = _mix(stream.unsqueeze(1) + _mix(entries + _GOLDEN))
+        bits = self._bits(entries)
         radius = ((_shift(bits, 32) + 1).to(torch.float64) * 2.0**-32).log().mul(-2).sqrt()
         angle = (bits & 0xFFFFFFFF).to(torch.float64) * (2 * math.pi * 2.0**-32)
         return radius * angle.cos()
+
+    def _bits(self, entries: Tensor) -> Tensor:
+        """Return ``[B, K]`` hashes of ``entries`` ``[K]`` or ``[B, K]``; every call is a new draw."""
+        stream = _mix(self.keys.to(entries.device) + _mix(entries.new_full((1,), self.draws)))
+        self.draws += 1
+        return _mix(stream.unsqueeze(1) + _mix(entries + _GOLDEN))
 
 
 _GOLDEN = 0x9E3779B97F4A7C15 - 2**64  # int64 arithmetic wraps, as the mixer wants

@@ -18,6 +18,7 @@ from typing import Any, ClassVar, TypeVar
 import torch
 from torch import Tensor, nn
 
+from graphinv.data import GraphStore
 from graphinv.errors import CheckpointError, InputError
 from graphinv.graphs import GraphBatch
 
@@ -25,7 +26,7 @@ __all__ = ["FORMAT", "GraphGenerator"]
 
 FORMAT = 1
 Generator = TypeVar("Generator", bound="GraphGenerator")
-_KINDS = {"gdss": "graphinv.models.gdss:GDSS"}
+_KINDS = {"gdss": "graphinv.models.gdss:GDSS", "pard": "graphinv.models.pard:PARD"}
 
 
 class GraphGenerator(nn.Module, ABC):
@@ -78,6 +79,17 @@ class GraphGenerator(nn.Module, ABC):
     def loss(self, batch: GraphBatch, generator: torch.Generator | None = None) -> Tensor:
         """Return the loss ``[]`` of a batch, the sum of its parts."""
         return torch.stack(list(self.losses(batch, generator).values())).sum()
+
+    def prepare(self, store: GraphStore, *, progress: bool = True) -> GraphStore:
+        """Check that the model fits the store, keep what sampling needs of it, and return the store to train on.
+
+        Raises:
+            InputError: the store has no training graphs, larger ones than the model allows, or another vocabulary.
+        """
+        if not store.indices("train").numel():
+            raise InputError("the store has no training graphs; build it with a split that has some: --split none")
+        self.fit_node_counts(store.node_histogram("train"))
+        return store
 
     def fit_node_counts(self, histogram: Tensor) -> None:
         """Keep how many training graphs have n = 0, 1, .. nodes, ``[K]`` integer.

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from graphinv.data import GraphStore
 from graphinv.diffusion import (
     S4,
     SDE,
@@ -104,6 +105,16 @@ class GDSS(GraphGenerator):
         """Return the node and the edge network."""
         return {"node": self.node_net, "edge": self.edge_net}
 
+    def prepare(self, store: GraphStore, *, progress: bool = True) -> GraphStore:
+        """Keep the node counts of the store and return it; see the base class."""
+        known = len(store.vocabulary.nodes)
+        if self.config.node_input == "type" and known != self.config.features:
+            raise InputError(
+                f"the store knows {known} node types {list(store.vocabulary.nodes)}, the model "
+                f"{self.config.features}; set features = {known}, or build the store with the model's vocabulary"
+            )
+        return super().prepare(store, progress=progress)
+
     def score(self, g: DenseGraphs, t: Tensor) -> DenseGraphs:
         """Return the scores of both fields of ``g`` at ``t`` (``[B]`` or ``[]``)."""
         return self.sde.score(DenseGraphs(self.node_net(g), self.edge_net(g), g.mask), t)
@@ -177,8 +188,6 @@ class GDSS(GraphGenerator):
         """
         if n < 0 or batch_size < 1:
             raise InputError(f"expected n >= 0 and batch_size >= 1, got {n} and {batch_size}")
-        if not 0 <= seed < 2**31:
-            raise InputError(f"seed must be in 0..2**31 - 1, got {seed}")
         if not 0 <= seed < 2**31:
             raise InputError(f"seed must be in 0..{2**31 - 1}, got {seed}")
         sampler = sampler or self.config.sampler

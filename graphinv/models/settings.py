@@ -16,7 +16,7 @@ __all__ = ["GDSSConfig", "SamplerConfig"]
 SDEName = Literal["vp", "ve", "subvp"]
 
 
-def _check_choices(settings: object) -> None:
+def check_choices(settings: object) -> None:
     for name, hint in get_type_hints(type(settings)).items():
         choices = get_args(hint) if get_origin(hint) is Literal else ()
         if choices and getattr(settings, name) not in choices:
@@ -47,7 +47,7 @@ class SamplerConfig:
     decode: Literal["argmax", "threshold"] = "argmax"
 
     def __post_init__(self) -> None:
-        _check_choices(self)
+        check_choices(self)
         if self.steps < 1 or not self.snr >= 0 or not self.scale_eps >= 0:
             raise InputError(
                 f"expected steps >= 1, snr >= 0 and scale_eps >= 0, got {self.steps}, {self.snr} and {self.scale_eps}"
@@ -107,7 +107,7 @@ class GDSSConfig:
     def __post_init__(self) -> None:
         if isinstance(self.sampler, dict):  # from JSON
             object.__setattr__(self, "sampler", SamplerConfig(**self.sampler))
-        _check_choices(self)
+        check_choices(self)
         for f in fields(self):
             value = getattr(self, f.name)
             if f.type == "int" and value < 1:

@@ -1,7 +1,7 @@
 """From a line of SMILES to plain arrays: run by worker processes, so it needs rdkit and numpy, never torch.
 
 Lines become a `Chunk` of packed columns; a line that gives no molecule is listed with one of `REASONS`.
-Atoms are heavy atoms; stereo marks, isotopes and atom-map numbers are dropped, radicals are not represented.
+Atoms are heavy atoms, hydrogens if asked for; stereo marks, isotopes and atom maps are dropped, radicals not marked.
 """
 
 from __future__ import annotations
@@ -20,10 +20,21 @@ from graphinv.errors import InputError
 
 try:
     from rdkit import Chem, rdBase
+
+    from graphinv.mol._hydrogens import attach_hydrogens, multiply_bonded_hydrogen
 except ImportError as error:
     raise ImportError("graphinv.mol needs RDKit; install it with `pip install rdkit`") from error
 
-__all__ = ["REASONS", "Chunk", "Limits", "atom_label", "encode_chunk", "parse_atom_label", "parse_smiles"]
+__all__ = [
+    "MAX_CHARACTERS",
+    "REASONS",
+    "Chunk",
+    "Limits",
+    "atom_label",
+    "encode_chunk",
+    "parse_atom_label",
+    "parse_smiles",
+]
 
 REASONS = (
     "unparsable",
@@ -33,9 +44,12 @@ REASONS = (
     "empty line",
     "bond outside the vocabulary",
 )
+# RDKit's time grows with the square of the length (0.5 s here), and its writer overruns the stack near 20,000.
+MAX_CHARACTERS = 5000
 _UNPARSABLE, _ATOM, _LARGE, _FRAGMENTS, _EMPTY, _BOND = range(len(REASONS))
 
 _MARKED = re.compile(r"\[\d|:\d+\]")  # an isotope or an atom-map number
+_HYDROGEN = re.compile(r"\[\d*H\b")  # a hydrogen atom
 _ATOMS = re.compile(r"\[[^\]]*\]|Cl|Br|[BCNOPSFIbcnops]").findall
 _BRACKET = re.compile(r"\[\d*([A-Z][a-z]?|[a-z]{1,2})")
 _LABEL = re.compile(r"([A-Z][a-z]?)(?:([+-])(\d*))?")
@@ -55,9 +69,10 @@ class Limits:
 
     charges: bool
     keys: frozenset[int] | None = None
-    max_nodes: int | None = None
+    max_nodes: int | None = None  # heavy atoms
     max_order: int = 3
     keep_smiles: bool = True
+    hydrogens: bool = False  # the hydrogens that heavy atoms carry become nodes
 
 
 @dataclass
@@ -79,6 +94,9 @@ class Chunk:
 def atom_key(number: int, charge: int) -> int:
     """Pack atomic number and formal charge into 16 bits."""
     return number * 256 + charge + 128
+
+
+HYDROGEN = atom_key(1, 0)
 
 
 def split_key(key: int) -> tuple[int, int]:
@@ -126,6 +144,8 @@ def parse_smiles(text: str) -> Chem.Mol | None:
     if not text.isascii():
         return None
     mol = Chem.MolFromSmiles(text)
+    if mol is not None and _HYDROGEN.search(text) and multiply_bonded_hydrogen(text):
+        return None
     if mol is not None and _MARKED.search(text):
         for atom in mol.GetAtoms():
             atom.SetIsotope(0)
@@ -143,6 +163,7 @@ def raw_smiles(mol: Chem.Mol) -> str:
     """SMILES of a molecule that need not sanitise: the same atoms and bonds, no aromaticity."""
     copy = Chem.RWMol(mol)
     copy.UpdatePropertyCache(strict=False)
+    Chem.AssignRadicals(copy)  # else an atom without implicit hydrogens is written as if it had them
     Chem.FastFindRings(copy)
     return str(Chem.MolToSmiles(copy))
 
@@ -164,6 +185,8 @@ class _Columns:
         self.rejects: list[tuple[int, int]] = []
         self._rows: list[int] = []
         self._keys: list[list[int]] = []
+        self._heavy: list[int] = []  # heavy atoms of each molecule
+        self._hydrogens: list[int] = []  # hydrogens of each heavy atom
         self._smiles: list[str] = []
         self._pending: list[npt.NDArray[np.float64]] = []  # bond-order matrices not yet turned into lists of bonds
         self._done: list[tuple[npt.NDArray[np.int32], ...]] = []  # (bonds per molecule, [E, 2], order)
@@ -175,6 +198,8 @@ class _Columns:
         if not tokens:
             return _EMPTY
         text = tokens[0]
+        if len(text) > MAX_CHARACTERS:
+            return _LARGE
         mol = parse_smiles(text)
         if mol is None:
             return _UNPARSABLE
@@ -194,6 +219,11 @@ class _Columns:
         covalent = "~" not in text and ">" not in text and _COVALENT.issuperset(numbers)
         if not self._add_bonds(mol, covalent):
             return _BOND
+        self._heavy.append(len(keys))
+        if self.limits.hydrogens:
+            carried = [atom.GetTotalNumHs() for atom in mol.GetAtoms()]
+            self._hydrogens += carried
+            keys += [HYDROGEN] * sum(carried)
         self._rows.append(row)
         self._keys.append(keys)
         self._smiles.append(smiles)
@@ -244,14 +274,19 @@ class _Columns:
         self._flush()
         none = np.zeros(0, np.int32)
         lengths = [len(text) for text in self._smiles] if self.limits.keep_smiles else []
+        counts = np.concatenate([none, *(counts for counts, _, _ in self._done)])
+        pairs = np.concatenate([none.reshape(0, 2), *(pairs for _, pairs, _ in self._done)])
+        order = np.concatenate([none, *(order for _, _, order in self._done)])
+        if self.limits.hydrogens:
+            counts, pairs, order = attach_hydrogens(self._heavy, (counts, pairs, order), self._hydrogens)
         return Chunk(
             lines=lines,
             row=np.array(self._rows, np.int32),
             nodes=np.array([len(keys) for keys in self._keys], np.int32),
-            bonds=np.concatenate([none, *(counts for counts, _, _ in self._done)]),
+            bonds=counts,
             key=np.array(list(chain.from_iterable(self._keys)), np.uint16),
-            bond=np.concatenate([none.reshape(0, 2), *(pairs for _, pairs, _ in self._done)]),
-            order=np.concatenate([none, *(order for _, _, order in self._done)]).astype(np.uint8),
+            bond=pairs,
+            order=order.astype(np.uint8),
             smiles="".join(self._smiles).encode(),
             smiles_len=np.array(lengths, np.int32),
             rejects=self.rejects,

@@ -16,7 +16,7 @@ from collections.abc import Generator, Iterable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from tempfile import SpooledTemporaryFile
 from typing import IO, Any
@@ -32,7 +32,7 @@ from graphinv._files import atomic_path
 from graphinv.data.splits import apply_split, split_ids
 from graphinv.data.store import GraphStore, Vocabulary
 from graphinv.errors import GraphinvError, InputError
-from graphinv.mol._encode import REASONS, Chunk, Limits, atom_label, encode_chunk, split_key
+from graphinv.mol._encode import HYDROGEN, REASONS, Chunk, Limits, atom_label, encode_chunk, split_key
 from graphinv.mol.codec import node_types, vocabulary_limits
 
 __all__ = ["Rejects", "build_store"]
@@ -71,6 +71,7 @@ def build_store(
     *,
     scheme: str = "element",
     vocabulary: Vocabulary | None = None,
+    hydrogens: bool = False,
     max_nodes: int | None = None,
     workers: int | None = None,
     split: str = "random:0.8/0.1/0.1:0",
@@ -87,7 +88,10 @@ def build_store(
         scheme: "element", or "element+charge" to tell formal charges apart; a vocabulary brings its own.
         vocabulary: None infers it, sorted by atomic number, then charge 0, +1, -1, +2, ...; given, an atom
             outside it rejects the line.
-        max_nodes: most heavy atoms of a molecule, None for no limit.
+        hydrogens: make hydrogens nodes, which adds "H" to a vocabulary without it; a vocabulary with "H" does so
+            by itself.
+        max_nodes: most heavy atoms of a molecule, hydrogens never counted; None for no limit. A SMILES of more
+            than 5,000 characters is too large in any case.
         workers: processes; None takes the CPUs this process may use, 0 or 1 works in this process.
         split: rule of `graphinv.data.splits`.
         keep_smiles: store the canonical SMILES (of the molecule as read: with charges, without stereo).
@@ -113,8 +117,10 @@ def build_store(
     if not split.startswith(("gdss-", "index:")):  # a misspelt rule fails now, not after the last line
         split_ids(split, torch.zeros(0, dtype=torch.int64), 0)
     if vocabulary is None:
-        limits = Limits(scheme == "element+charge", None, max_nodes, keep_smiles=keep_smiles)
+        limits = Limits(scheme == "element+charge", None, max_nodes, keep_smiles=keep_smiles, hydrogens=hydrogens)
     else:
+        if hydrogens and "H" not in vocabulary.nodes:
+            vocabulary = replace(vocabulary, nodes=("H", *vocabulary.nodes))
         limits = vocabulary_limits(vocabulary, max_nodes, keep_smiles)
     columns = _Columns()
     with ExitStack() as stack:
@@ -134,7 +140,7 @@ def build_store(
         raise InputError(f"no molecule in {name}: {columns.rejects}; expected one SMILES per line, without a header")
     settings = {"scheme": scheme, "max_nodes": max_nodes, "keep_smiles": keep_smiles}
     provenance = {"sources": [{"name": name, "sha256": sha256}], "settings": settings}
-    store = columns.store(scheme, vocabulary, keep_smiles, provenance)
+    store = columns.store(limits, vocabulary, provenance)
     return apply_split(store, split), columns.rejects
 
 
@@ -154,11 +160,9 @@ class _Columns:
         counts = Counter(self.rejects.counts) + Counter(REASONS[reason] for _, reason in chunk.rejects)
         self.rejects.counts = {reason: counts[reason] for reason in REASONS if counts[reason]}
 
-    def store(
-        self, scheme: str, vocabulary: Vocabulary | None, keep_smiles: bool, provenance: dict[str, Any]
-    ) -> GraphStore:
-        nodes, keys = self._column("nodes"), self._column("key")
-        vocabulary = _infer_vocabulary(keys, scheme) if vocabulary is None else vocabulary
+    def store(self, limits: Limits, vocabulary: Vocabulary | None, provenance: dict[str, Any]) -> GraphStore:
+        nodes, keys, keep_smiles = self._column("nodes"), self._column("key"), limits.keep_smiles
+        vocabulary = _infer_vocabulary(keys, limits) if vocabulary is None else vocabulary
         rejects = self.rejects
         counts = {"lines": rejects.lines, "kept": rejects.kept, "rejects": rejects.counts}
         return GraphStore(
@@ -230,9 +234,12 @@ def _log_rejects(log: IO[str], first: int, lines: list[str], chunk: Chunk) -> No
         log.write(f"{first + row}\t{REASONS[reason]}\t{text}\n")
 
 
-def _infer_vocabulary(keys: npt.NDArray[np.uint16], scheme: str) -> Vocabulary:
-    present = np.flatnonzero(np.bincount(keys, minlength=1 << 16))
-    atoms = sorted((split_key(int(key)) for key in present), key=lambda a: (a[0], abs(a[1]), a[1] < 0))
+def _infer_vocabulary(keys: npt.NDArray[np.uint16], limits: Limits) -> Vocabulary:
+    scheme = "element+charge" if limits.charges else "element"
+    present = {*np.flatnonzero(np.bincount(keys, minlength=1 << 16)).tolist()}
+    if limits.hydrogens:  # even if no molecule has any: the label says that none are implied
+        present.add(HYDROGEN)
+    atoms = sorted((split_key(key) for key in present), key=lambda a: (a[0], abs(a[1]), a[1] < 0))
     if len(atoms) > 255:
         raise InputError(f"a store holds at most 255 atom types, the data have {len(atoms)}; use scheme 'element'")
     return Vocabulary(tuple(atom_label(*atom) for atom in atoms), ("single", "double", "triple"), scheme)

@@ -1,7 +1,8 @@
 """SMILES to packed graphs and back, under a vocabulary that is data.
 
-Encoding kekulises: heavy atoms are nodes, bonds single, double or triple, hydrogens implied by valence.
-Decoding writes the graph as it is: nothing repaired, no charge invented, no fragment or graph dropped.
+Encoding kekulises: bonds are single, double or triple. Hydrogens are nodes exactly if the vocabulary holds the label
+"H"; else heavy atoms are the nodes and hydrogens are implied by valence. Decoding writes
+the graph as it is: nothing repaired, no charge, hydrogen node or fragment invented or dropped.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from graphinv.data.store import Vocabulary
 from graphinv.errors import InputError
 from graphinv.graphs import GraphBatch
 from graphinv.mol._encode import (
+    HYDROGEN,
     REASONS,
     Chunk,
     Limits,
@@ -26,6 +28,7 @@ from graphinv.mol._encode import (
     parse_smiles,
     raw_smiles,
 )
+from graphinv.mol._hydrogens import without_hydrogens
 
 __all__ = ["MoleculeCodec", "canonical_smiles"]
 
@@ -54,6 +57,11 @@ class MoleculeCodec:
     except for radicals and hydrogen counts that no valence rule implies (``[CH2]``, ``[SH4]``): these get
     RDKit's implicit hydrogens.
 
+    With "H" in the vocabulary each hydrogen is a node behind the heavy atoms, those of the first atom first. An atom
+    then has no other hydrogens, so radicals come back too, and one that lacks a bond is a radical: ``[CH3]``. A
+    cation whose charge scheme "element" drops, ``[NH4+]``, keeps its hydrogens and is written as no molecule.
+    Hydrogen itself (``[H][H]``, ``[H+]``) and hydrogens on two atoms are not encoded.
+
     Raises:
         InputError: a label of the vocabulary is no atom or no bond order.
 
@@ -61,11 +69,17 @@ class MoleculeCodec:
         >>> codec = MoleculeCodec(Vocabulary(("C", "O"), ("single", "double", "triple"), "element"))
         >>> codec.decode(codec.encode(["OCC", "C=O"]))
         ['CCO', 'C=O']
+        >>> codec = MoleculeCodec(Vocabulary(("H", "C", "O"), ("single", "double", "triple"), "element"))
+        >>> graph = codec.encode(["OC"])
+        >>> graph.x.tolist(), codec.decode(graph)
+        ([2, 1, 0, 0, 0, 0], ['CO'])
     """
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         self.vocabulary = vocabulary
         self._atoms = [_template(label) for label in vocabulary.nodes]
+        for atom in self._atoms:
+            atom.SetNoImplicit("H" in vocabulary.nodes)
         expected = tuple(_BOND_TYPES)[: len(vocabulary.edges)]
         if not expected or tuple(vocabulary.edges) != expected:
             raise InputError(f"expected edge types {tuple(_BOND_TYPES)} or their head, got {vocabulary.edges}")
@@ -82,7 +96,7 @@ class MoleculeCodec:
         if chunk.rejects:
             row, reason = chunk.rejects[0]
             raise InputError(
-                f"line {row} {lines[row]!r}: {REASONS[reason]}; atoms: {' '.join(self.vocabulary.nodes)} "
+                f"line {row} {lines[row][:80]!r}: {REASONS[reason]}; atoms: {' '.join(self.vocabulary.nodes)} "
                 f"({len(chunk.rejects)} of {len(lines)} lines cannot be encoded)"
             )
         return self._pack(chunk)
@@ -103,7 +117,9 @@ class MoleculeCodec:
     def decode(self, graphs: GraphBatch) -> list[str]:
         """One SMILES per graph: canonical if it sanitises, else the graph as it stands; "" without atoms.
 
-        RDKit's sanitisation may rewrite a pentavalent nitro group to its charged form, as it does on reading.
+        RDKit's sanitisation may rewrite a pentavalent nitro group to its charged form, as it does on reading. Judge
+        the texts with `canonical_smiles`: RDKit's own reader takes a double bond to a hydrogen, ``C=[H]``, for a
+        single one.
 
         Raises:
             InputError: a node or edge type is outside the vocabulary, or a pair of nodes has two bond types.
@@ -161,10 +177,16 @@ def node_types(vocabulary: Vocabulary) -> Tensor:
 
 
 def vocabulary_limits(vocabulary: Vocabulary, max_nodes: int | None = None, keep_smiles: bool = True) -> Limits:
-    """What the lines of a file must satisfy to be molecules of ``vocabulary``."""
+    """What the lines of a file must satisfy to be molecules of ``vocabulary``; with its "H", hydrogens are nodes."""
     keys = frozenset(atom_key(*parse_atom_label(label)) for label in vocabulary.nodes)
-    charges = vocabulary.scheme == "element+charge"
-    return Limits(charges, keys, max_nodes, max_order=len(vocabulary.edges), keep_smiles=keep_smiles)
+    return Limits(
+        charges=vocabulary.scheme == "element+charge",
+        keys=keys - {HYDROGEN},
+        max_nodes=max_nodes,
+        max_order=len(vocabulary.edges),
+        keep_smiles=keep_smiles,
+        hydrogens=HYDROGEN in keys,
+    )
 
 
 def _write(mol: Chem.RWMol) -> str:
@@ -175,7 +197,7 @@ def _write(mol: Chem.RWMol) -> str:
         Chem.SanitizeMol(copy)
     except Chem.MolSanitizeException:
         return raw_smiles(mol)
-    return flat_smiles(copy)
+    return flat_smiles(without_hydrogens(copy))
 
 
 def _template(label: str) -> Chem.Atom:

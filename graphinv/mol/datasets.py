@@ -19,6 +19,7 @@ def build_dataset(
     *,
     scheme: str | None = None,
     vocabulary: Vocabulary | None = None,
+    hydrogens: bool = False,
     max_nodes: int | None = None,
     split: str | None = None,
     workers: int | None = None,
@@ -33,6 +34,7 @@ def build_dataset(
         name: of the data set, or the path of a manifest (.toml).
         scheme, vocabulary, max_nodes, split: as in ``build_store``; the manifest's if None. A scheme other than the
             manifest's infers its vocabulary from the data.
+        hydrogens: make hydrogens nodes: "H" joins the vocabulary; ``max_nodes`` still counts heavy atoms only.
         workers, rejects_path, progress: as in ``build_store``.
 
     Raises:
@@ -57,6 +59,7 @@ def build_dataset(
         _lines([str(paths[part.name]) for part in parts], manifest, lines),
         scheme=scheme,
         vocabulary=vocabulary,
+        hydrogens=hydrogens,
         max_nodes=max_nodes or manifest.max_nodes,
         workers=workers,
         split="none" if published else rule,

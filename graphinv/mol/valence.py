@@ -2,6 +2,7 @@
 
 All functions leave their argument alone and take unsanitised molecules, of `MoleculeCodec.to_mols` or of
 ``Chem.MolFromSmiles(text, sanitize=False)``. Nothing is repaired silently: `repair_valence` counts its edits.
+Hydrogens may be atoms. A freed valence takes a hydrogen unless its atom forbids implied ones: then it is a radical.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import Literal
 from rdkit import Chem, rdBase
 
 from graphinv.mol._encode import flat_smiles, raw_smiles
+from graphinv.mol._hydrogens import without_hydrogens
 
 __all__ = ["add_charges", "largest_fragment", "repair_smiles", "repair_valence", "sanitizes"]
 
@@ -55,7 +57,8 @@ def repair_valence(mol: Chem.Mol) -> tuple[Chem.RWMol, int]:
     """Make the molecule sanitise and return it, unsanitised, with the number of edits (0: it did already).
 
     First `add_charges`; then the first atom beyond its valence loses one order of its highest bond (a single bond
-    is removed) until no atom is. Hydrogens written on such an atom go before its bonds, its charge after them.
+    is removed, to a hydrogen atom rather than to another) until no atom is. Hydrogens written on such an atom go
+    before its bonds, its charge after them.
     An edit is a charge set, an order lowered or a bond removed. The result is deterministic.
 
     Example:
@@ -92,7 +95,7 @@ def largest_fragment(mol: Chem.Mol) -> Chem.RWMol:
 
 def _smiles(mol: Chem.Mol) -> str:
     sane = _sanitized(mol)
-    return raw_smiles(mol) if sane is None else flat_smiles(sane)
+    return raw_smiles(mol) if sane is None else flat_smiles(without_hydrogens(sane))
 
 
 def _sanitized(mol: Chem.Mol) -> Chem.RWMol | None:
@@ -136,7 +139,7 @@ def repair_smiles(text: str, repair: Literal["charges", "valence"]) -> str:
     if not sanitizes(fixed):
         return text
     Chem.SanitizeMol(fixed)
-    return str(Chem.MolToSmiles(fixed))
+    return str(Chem.MolToSmiles(without_hydrogens(fixed)))
 
 
 def _clear_aromatic(mol: Chem.RWMol) -> int:
@@ -158,7 +161,8 @@ def _relieve(mol: Chem.RWMol, atom: Chem.Atom) -> None:
         atom.SetNumExplicitHs(0)
         atom.SetNoImplicit(False)
         return
-    bonds = sorted(atom.GetBonds(), key=lambda bond: -bond.GetBondTypeAsDouble())
+    hydrogen = {bond.GetIdx() for bond in atom.GetBonds() if bond.GetOtherAtom(atom).GetAtomicNum() == 1}
+    bonds = sorted(atom.GetBonds(), key=lambda bond: (-bond.GetBondTypeAsDouble(), bond.GetIdx() not in hydrogen))
     if not bonds:
         atom.SetFormalCharge(0)
         return

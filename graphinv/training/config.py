@@ -23,11 +23,13 @@ class TrainConfig:
         max_time: wall-clock limit such as "30m" or "1h30m"; it includes the time before a resume. Whichever limit
             comes first ends the training.
         batch_size: graphs per step.
-        learning_rate: of Adam, at the start.
-        weight_decay: of Adam.
-        schedule: "exponential" multiplies the rate by ``gamma`` after each epoch (the paper's), "cosine" lets it fall
-            to zero at ``max_epochs``.
+        learning_rate: of the optimiser, after the warm-up.
+        weight_decay: of the optimiser.
+        optimizer: "adam" (weight decay in the gradient, GDSS) or "adamw" (decoupled, PARD).
+        schedule: "exponential" multiplies the rate by ``gamma`` after each epoch (GDSS), "cosine" lets it fall step by
+            step to zero at ``max_epochs``.
         gamma: factor of the exponential schedule.
+        warmup: steps over which the rate rises linearly from zero.
         clip: gradient norm limit, for each network by itself; 0 switches clipping off.
         ema: decay of the averaged weights, warmed up as min(ema, (1 + n) / (10 + n)) at update n.
         use_ema: sample from (and validate) the averaged weights.
@@ -44,8 +46,10 @@ class TrainConfig:
     batch_size: int = 1024
     learning_rate: float = 5e-3
     weight_decay: float = 1e-4
+    optimizer: Literal["adam", "adamw"] = "adam"
     schedule: Literal["exponential", "cosine"] = "exponential"
     gamma: float = 0.999
+    warmup: int = 0
     clip: float = 1.0
     ema: float = 0.999
     use_ema: bool = True
@@ -60,13 +64,14 @@ class TrainConfig:
         for name in ("max_epochs", "batch_size", "learning_rate", "validate_every"):
             if not getattr(self, name) > 0:  # also refuses NaN
                 raise InputError(f"{name} must be above 0, got {getattr(self, name)}")
-        for name in ("weight_decay", "clip", "seed"):
+        for name in ("weight_decay", "clip", "seed", "warmup"):
             if not getattr(self, name) >= 0:
                 raise InputError(f"{name} must be at least 0, got {getattr(self, name)}")
         if not 0 <= self.ema < 1 or not 0 < self.gamma <= 1:
             raise InputError(f"expected 0 <= ema < 1 and 0 < gamma <= 1, got {self.ema} and {self.gamma}")
-        if self.schedule not in ("exponential", "cosine"):
-            raise InputError(f"unknown schedule {self.schedule!r}; available: exponential, cosine")
+        for name, known in (("schedule", ("exponential", "cosine")), ("optimizer", ("adam", "adamw"))):
+            if getattr(self, name) not in known:
+                raise InputError(f"unknown {name} {getattr(self, name)!r}; available: {', '.join(known)}")
         if self.max_time is not None:
             parse_duration(self.max_time)
 

@@ -39,7 +39,7 @@ def train(
     The run directory holds ``last/`` and ``best/`` (checkpoints), ``train.json`` (the settings) and ``logs/`` (CSV).
 
     Args:
-        generator: the model; its node counts are taken from the store.
+        generator: the model; ``prepare`` takes from the store what sampling needs.
         store: the graphs, with a train split.
         directory: the run directory.
         config: settings; the defaults of ``TrainConfig`` if None.
@@ -54,9 +54,8 @@ def train(
     """
     settings = dataclasses.replace(config or TrainConfig(), **changes)
     folder = Path(directory)
-    _check(generator, store)
+    store = generator.prepare(store, progress=progress)
     state = _resume_from(folder, generator, resume)
-    generator.fit_node_counts(store.node_histogram("train"))
     folder.mkdir(parents=True, exist_ok=True)
     with atomic_path(folder / "train.json") as file:
         file.write_text(json.dumps(dataclasses.asdict(settings), indent=2) + "\n")
@@ -144,17 +143,6 @@ def _resume_from(folder: Path, generator: GraphGenerator, resume: bool | Literal
 def _architecture(config: Any) -> dict[str, Any]:
     """Return what decides the weights: every setting but the sampler."""
     return {k: v for k, v in dataclasses.asdict(config).items() if k != "sampler"}
-
-
-def _check(generator: GraphGenerator, store: GraphStore) -> None:
-    if not store.indices("train").numel():
-        raise InputError("the store has no training graphs; build it with a split that has some, such as --split none")
-    known = len(store.vocabulary.nodes)
-    if getattr(generator.config, "node_input", "type") == "type" and known != generator.config.features:
-        raise InputError(
-            f"the store knows {known} node types {list(store.vocabulary.nodes)}, the model "
-            f"{generator.config.features}; set features = {known}, or build the store with the model's vocabulary"
-        )
 
 
 def _metadata(store: GraphStore, settings: TrainConfig) -> dict[str, Any]:

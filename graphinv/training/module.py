@@ -1,10 +1,12 @@
-"""A generator as a Lightning module: one Adam over its networks, each clipped by itself.
+"""A generator as a Lightning module: one optimiser over its networks, each clipped by itself.
 
 The networks of GDSS have disjoint gradients, so one optimiser equals the paper's two.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from typing import Any
 
 import lightning
@@ -72,15 +74,12 @@ class GeneratorModule(lightning.LightningModule):
         self._log("valid", self.generator.losses(batch, self._validation_noise), batch)
 
     def configure_optimizers(self) -> Any:
-        """Return Adam and the schedule of the settings."""
+        """Return the optimiser and the schedule of the settings; the rate changes after every step."""
         s = self.settings
-        optimizer = torch.optim.Adam(self.generator.parameters(), lr=s.learning_rate, weight_decay=s.weight_decay)
-        rule: torch.optim.lr_scheduler.LRScheduler
-        if s.schedule == "cosine":
-            rule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=s.max_epochs)
-        else:
-            rule = torch.optim.lr_scheduler.ExponentialLR(optimizer, s.gamma)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": rule, "interval": "epoch"}}
+        kind = torch.optim.AdamW if s.optimizer == "adamw" else torch.optim.Adam
+        optimizer = kind(self.generator.parameters(), lr=s.learning_rate, weight_decay=s.weight_decay)
+        rule = torch.optim.lr_scheduler.LambdaLR(optimizer, _rate(s, max(1, len(self.train_dataloader()))))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": rule, "interval": "step"}}
 
     def configure_gradient_clipping(self, *args: Any, **kwargs: Any) -> None:
         """Clip the gradient norm of each network by itself."""
@@ -105,6 +104,18 @@ class GeneratorModule(lightning.LightningModule):
 
     def _generator(self, seed: int) -> torch.Generator:
         return torch.Generator(self.device).manual_seed(seed)
+
+
+def _rate(settings: TrainConfig, epoch: int) -> Callable[[int], float]:
+    """Return the factor on the learning rate at a step, for ``epoch`` steps an epoch."""
+
+    def factor(step: int) -> float:
+        rise = min(1.0, (step + 1) / (settings.warmup + 1))
+        if settings.schedule == "exponential":
+            return float(rise * settings.gamma ** (step // epoch))
+        return rise * 0.5 * (1 + math.cos(math.pi * min(1.0, step / (settings.max_epochs * epoch))))
+
+    return factor
 
 
 def validation_split(store: GraphStore) -> str | None:

@@ -378,3 +378,89 @@ def test_a_full_disk_leaves_the_old_store_and_no_partial_file(tmp_path: Path) ->
     result = subprocess.run([sys.executable, "-c", script, path], capture_output=True, text=True, cwd=root)
     assert result.returncode == 0 and "cannot write" in result.stdout, result.stderr
     assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
+
+
+def blocks_of(store: GraphStore, most: int = 4) -> Tensor:
+    """Ids 0..k-1 in every graph, k at most ``most``."""
+    local = torch.cat([torch.arange(n) for n in store.node_counts().tolist()])
+    return local % most
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_blocks_are_saved_opened_and_batched_with_their_nodes(seed: int, tmp_path: Path) -> None:
+    plain = random_store(seed)
+    store = plain.with_blocks(blocks_of(plain), "hops:3")
+    store.save(tmp_path / "a.graphs")
+    opened = GraphStore.open(tmp_path / "a.graphs")
+    opened.verify()
+    assert opened.block is not None and opened.block.dtype == torch.uint8 and opened.block_rule == "hops:3"
+    assert opened.content_hash == store.content_hash != plain.content_hash
+    index = torch.randint(0, len(store), (30,), generator=torch.Generator().manual_seed(seed))
+    batch = opened.batch(index)
+    assert same_batch(batch, plain.batch(index)) and plain.batch(index).block is None
+    assert batch.block is not None and batch.block.dtype == torch.int64
+    starts = plain.node_ptr.tolist()
+    expected = [blocks_of(plain)[starts[g] : starts[g + 1]] for g in index.tolist()]
+    assert torch.equal(batch.block, torch.cat(expected))
+    assert opened.batch(torch.empty(0, dtype=torch.long)).block.numel() == 0  # type: ignore[union-attr]
+
+
+def test_blocks_outlive_another_split_and_other_provenance(tmp_path: Path) -> None:
+    store = random_store(1)
+    ordered = store.with_blocks(blocks_of(store), "hops:1:legacy")
+    changed = replace(ordered.with_split(store.split_id % 2, "other"), provenance={})
+    assert changed.block is ordered.block and changed.block_rule == "hops:1:legacy"
+    assert ordered.with_blocks(blocks_of(store, 2), "hops:2").content_hash != ordered.content_hash
+
+
+def test_a_store_without_blocks_is_the_file_it_was(tmp_path: Path) -> None:
+    random_store(0).save(tmp_path / "a.graphs")
+    with safetensors.safe_open(tmp_path / "a.graphs", framework="pt") as file:
+        assert "block" not in file.keys() and set(json.loads(file.metadata()["graphinv_store"])) == {
+            "format", "provenance", "vocabulary", "content_hash"
+        }  # fmt: skip
+    opened = GraphStore.open(tmp_path / "a.graphs")
+    assert opened.block is None and opened.block_rule is None
+
+
+@pytest.mark.parametrize(("blocks", "dtype"), [(256, torch.uint8), (257, torch.int16), (32_769, torch.int32)])
+def test_many_blocks_widen_their_ids(blocks: int, dtype: torch.dtype, tmp_path: Path) -> None:
+    types = torch.zeros(blocks, dtype=torch.long)
+    plain = GraphStore.from_arrays(types, [0, blocks], [], [], [0, 0], vocabulary=VOCABULARY)
+    store = plain.with_blocks(torch.arange(blocks), "hops:1")
+    assert store.block is not None and store.block.dtype == dtype
+    store.save(tmp_path / "a.graphs")
+    GraphStore.open(tmp_path / "a.graphs").verify()
+
+
+BAD_BLOCKS = [
+    ([0, 1], r"block must be \[3\] integers, got \[2\]"),
+    ([0, 2, 0], "segment 0 there is 2 on 2 rows"),
+    ([1, 1, 0], "segment 0 0 is on no row"),
+    ([0, 0, -1], "segment 1 there is -1"),
+    ([0.0, 0.5, 0.0], "must hold integers"),
+]
+
+
+@pytest.mark.parametrize(("block", "message"), BAD_BLOCKS)
+def test_blocks_with_gaps_or_of_another_shape_are_refused(block: list[float], message: str) -> None:
+    store = GraphStore.from_arrays([0, 0, 1], [0, 2, 3], [], [], [0, 0, 0], vocabulary=VOCABULARY)
+    with pytest.raises(InputError, match=message):
+        store.with_blocks(block, "hops:1")
+
+
+def test_a_file_with_wrong_blocks_or_without_their_rule_is_refused(tmp_path: Path) -> None:
+    path, store = tmp_path / "a.graphs", random_store(4)
+    replace(store, block=blocks_of(store).to(torch.uint8) + 1, block_rule="hops:1").save(path)
+    with pytest.raises(StoreError, match="block must be 0..k-1"):
+        GraphStore.open(path).verify()
+    store.with_blocks(blocks_of(store), "hops:1").save(path)
+    _with_header(path, block_rule=None)
+    with pytest.raises(StoreError, match="block and block_rule go together"):
+        GraphStore.open(path)
+    with pytest.raises(InputError, match="column block must"):
+        replace(store, block=blocks_of(store), block_rule="hops:1")
+    store.save(path)
+    _with_header(path, block_rule="hops:1")
+    with pytest.raises(StoreError, match="block and block_rule go together"):
+        GraphStore.open(path)

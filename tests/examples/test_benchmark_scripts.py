@@ -75,6 +75,16 @@ def test_one_case_end_to_end_with_a_side_that_asks_for_too_much(monkeypatch, cap
     assert "out of memory (cap 0.15 GB, asked for 0.2 GB at once)" in table and "| lcm_gru |" in table
 
 
+def test_block_order_counts_the_blocks_of_a_file(monkeypatch, capsys, tmp_path):
+    pytest.importorskip("rdkit")
+    (tmp_path / "a.smi").write_text("CCO\nnonsense\nC\n")
+    run(load("block_order"), monkeypatch, "--input", tmp_path / "a.smi", "--hops", 0, 1, "--chunk", 2)
+    lines = [json.loads(text) for text in capsys.readouterr().out.splitlines()]
+    assert [(line["graphs"], line["nodes"]) for line in lines] == [(2, 14), (2, 14)]
+    assert [line["average_blocks"] for line in lines] == [1.0, 2.5]
+    assert [line["max_block_size"] for line in lines] == [9, 6]
+
+
 def test_failures_end_the_turns_and_have_no_ratio():
     failed = [{"status": "out of memory", "message": "no"}]
     fine = [{"status": "ok", "wall": [1.0, 3.0], "cpu": [1.0, 3.0], "extra": [1.0, 1.0], "memory_method": "VmHWM"}]

@@ -15,6 +15,7 @@ from graphinv.data.store import GraphStore, Vocabulary
 from graphinv.errors import GraphinvError, InputError
 from graphinv.mol import MoleculeCodec, build_store, canonical_smiles
 from graphinv.mol import build as build_module
+from graphinv.mol._encode import MAX_CHARACTERS
 
 LINES = ["CCO", "", "c1ccccc1N name", "C1CC", "CC.O", "C[N+](C)(C)C", "CCCCCCCCCCCC", "[SiH4]", "CC#N", "  ", "C$C"]
 BONDS = ("single", "double", "triple")
@@ -74,6 +75,16 @@ def test_a_molecule_of_more_than_255_atoms_widens_the_ids() -> None:
     store, _ = build(["C" * 300, "CO"])
     assert store.bond.dtype == torch.int16 and store.node_counts().tolist() == [300, 2]
     assert MoleculeCodec(store.vocabulary).decode(store.batch([0, 1])) == ["C" * 300, "CO"]
+
+
+@pytest.mark.parametrize("hydrogens", [False, True])
+def test_a_line_that_rdkit_would_not_survive_is_too_large(hydrogens: bool) -> None:
+    store, rejects = build(["CC", "C" * 2_000_000, "C(" * 20_000, "C" * (MAX_CHARACTERS + 1)], hydrogens=hydrogens)
+    assert rejects.counts == {"too large": 3} and len(store) == 1
+    with pytest.raises(InputError, match="too large") as failure:
+        MoleculeCodec(store.vocabulary).encode(["C" * 2_000_000])
+    assert len(str(failure.value)) < 300
+    assert build(["C" * MAX_CHARACTERS], hydrogens=hydrogens, keep_smiles=False)[1].kept == 1
 
 
 def test_metal_complexes_with_dative_bonds_are_rejected_not_misread() -> None:

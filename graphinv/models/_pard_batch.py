@@ -1,0 +1,105 @@
+"""A packed batch as the parallel layout wants it: dense, nodes sorted by block, the targets of the block heads beside.
+
+Sorting puts the later end of every pair i < j at j, so one triangle holds each pair once and knows whose time it has.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from graphinv.diffusion import BlockOrder, block_order
+from graphinv.errors import InputError
+from graphinv.graphs import GraphBatch
+from graphinv.nn.block import BlockSettings
+
+__all__ = ["BlockBatch", "block_batch"]
+
+
+@dataclass(frozen=True)
+class BlockBatch:
+    """B graphs padded to M nodes, S blocks in all.
+
+    Attributes:
+        types: ``[B, M]`` node types, 0 in the padding.
+        pairs: ``[B, M, M]`` edge types, 0 for none and in the padding.
+        block: ``[B, M]`` block of each node; ``max_nodes``, above all blocks, in the padding.
+        degree: ``[B, M]`` degree of its block.
+        mask: ``[B, M]`` bool.
+        first_size: ``[B']`` size of block 0 of the graphs that have nodes.
+        first_degree: ``[B']`` its degree.
+        last: ``[S]`` position in ``[B * M]`` of the last node of each block.
+        next_size: ``[S]`` size of the block after it, 0 if there is none.
+        next_degree: ``[S]`` degree of the block after it, 0 if there is none.
+    """
+
+    types: Tensor
+    pairs: Tensor
+    block: Tensor
+    degree: Tensor
+    mask: Tensor
+    first_size: Tensor
+    first_degree: Tensor
+    last: Tensor
+    next_size: Tensor
+    next_degree: Tensor
+
+
+def block_batch(batch: GraphBatch, settings: BlockSettings, max_hops: int, legacy: bool = False) -> BlockBatch:
+    """Return ``batch`` sorted by its blocks, which are computed where it carries none.
+
+    Raises:
+        InputError: a graph is too large, or a node or edge type is not one of the model's.
+    """
+    _check(batch, settings)
+    if batch.block is None:
+        order = block_order(batch.edge_index, batch.ptr, max_hops, legacy)
+    else:
+        order = BlockOrder.from_blocks(batch.block, batch.edge_index, batch.ptr, legacy)
+    graph = batch.node_graph()
+    number = order.ptr[graph] + order.block  # block of each node among all S
+    place = torch.argsort(number, stable=True)
+    local = torch.empty_like(place)
+    local[place] = torch.arange(place.numel(), device=place.device)
+    local = local - batch.ptr[graph]
+    count, size = batch.num_graphs, int(batch.node_counts().max()) if batch.num_graphs else 0
+    types = batch.x.new_zeros(count, size)
+    block = torch.full((count, size), settings.max_nodes, device=batch.x.device)
+    degree = torch.zeros_like(block)
+    mask = torch.zeros_like(block, dtype=torch.bool)
+    types[graph, local], block[graph, local] = batch.x, order.block
+    degree[graph, local], mask[graph, local] = order.degrees[number], True
+    pairs = types.new_zeros(count, size, size)
+    u, v = batch.edge_index
+    pairs[graph[u], local[u], local[v]] = 1 if batch.edge_attr is None else batch.edge_attr
+    ends = order.sizes.cumsum(0) - 1  # last node of each block among all sorted nodes
+    owner = graph[place[ends]]
+    last = owner * size + ends - batch.ptr[owner]
+    first = order.ptr[:-1][order.ptr.diff() > 0]
+    follows = torch.ones_like(order.sizes, dtype=torch.bool)
+    follows[order.ptr[1:][order.ptr.diff() > 0] - 1] = False
+    after = [torch.where(follows, t.roll(-1), 0) for t in (order.sizes, order.degrees)]
+    return BlockBatch(
+        types, pairs, block, degree, mask, order.sizes[first], order.degrees[first], last, after[0], after[1]
+    )  # fmt: skip
+
+
+def _check(batch: GraphBatch, settings: BlockSettings) -> None:
+    largest = int(batch.node_counts().max()) if batch.num_graphs else 0
+    if largest > settings.max_nodes:
+        raise InputError(f"a graph has {largest} nodes, this model was built for {settings.max_nodes}")
+    for name, types, first, count in (
+        ("node", batch.x, 0, settings.node_types),
+        ("edge", batch.edge_attr, 1, settings.edge_types),
+    ):
+        if types is None:
+            continue
+        if types.dim() != 1 or types.is_floating_point():
+            raise InputError(f"expected integer {name} types [*], got {types.dtype} {list(types.shape)}")
+        if types.numel() and not first <= int(types.min()) <= int(types.max()) < first + count:
+            raise InputError(
+                f"this model knows {name} types {first}..{first + count - 1}, the batch holds "
+                f"{int(types.min())}..{int(types.max())}: store and model have different vocabularies"
+            )

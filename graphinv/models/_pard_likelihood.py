@@ -1,0 +1,103 @@
+"""How likely a PARD model finds graphs: sizes and degrees exactly, the content of blocks by its variational bound.
+
+The density is over graphs whose nodes are numbered inside their blocks and whose blocks come in the model's order;
+graphs that leave this order while they are generated are not in its support (``path_consistency`` counts them).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from graphinv.diffusion import block_order
+from graphinv.errors import InputError
+from graphinv.graphs import GraphBatch
+from graphinv.models._pard_batch import BlockBatch
+from graphinv.ops import index_to_ptr, segment_reduce
+from graphinv.ops.pairs import to_pairs
+
+if TYPE_CHECKING:
+    from graphinv.models.pard import PARD
+
+__all__ = ["LogLikelihood", "log_likelihood", "path_consistency"]
+
+
+@dataclass(frozen=True)
+class LogLikelihood:
+    """Natural logarithms of probabilities of B graphs, in nats per graph.
+
+    Attributes:
+        sizes: ``[B]`` exact, all block sizes and the stop.
+        degrees: ``[B]`` exact, all block degrees.
+        blocks: ``[B]`` estimate of a lower bound, node types and pairs of all blocks.
+    """
+
+    sizes: Tensor
+    degrees: Tensor
+    blocks: Tensor
+
+    @property
+    def total(self) -> Tensor:
+        """``[B]`` estimate of a lower bound on log p(graph)."""
+        return self.sizes + self.degrees + self.blocks
+
+
+@torch.no_grad()
+def log_likelihood(model: PARD, batch: GraphBatch, samples: int, seed: int) -> LogLikelihood:
+    """Return the estimate for ``batch``; see ``PARD.log_likelihood``."""
+    if samples < 1:
+        raise InputError(f"samples must be at least 1, got {samples}")
+    if not int(model.first_sizes.sum()):
+        raise InputError("this model holds no block sizes: train it first, or call prepare(store)")
+    g = model.block_batch(batch)
+    generator = torch.Generator(g.types.device).manual_seed(seed)
+    total, parts = torch.zeros(len(g.types), dtype=torch.float64), None
+    for _ in range(samples):
+        step, uniform = model.draw_noise(g, generator)
+        parts = model.losses_per_element(g, step, uniform)
+        for vlb, _, mask in (parts.node, parts.edge):
+            total -= model.config.diffusion_steps * torch.where(mask, vlb.double(), 0.0).sum(1).cpu() / samples
+    assert parts is not None
+    node, pair = model.processes()
+    pair_mask = to_pairs(g.mask.unsqueeze(1) & g.mask.unsqueeze(2))
+    total -= torch.where(g.mask, node.prior_kl(g.types), 0.0).sum(1).cpu()
+    total -= torch.where(pair_mask, pair.prior_kl(to_pairs(g.pairs)), 0.0).sum(1).cpu()
+    return LogLikelihood(*_properties(model, g, parts.size, parts.degree), total)
+
+
+def _properties(model: PARD, g: BlockBatch, size: Tensor, degree: Tensor) -> tuple[Tensor, Tensor]:
+    """Return exact log p of all sizes and of all degrees, ``[B]`` float64 each."""
+    count, first = len(g.types), len(g.first_size)
+    owner = torch.div(g.last, max(g.types.size(1), 1), rounding_mode="floor")
+    has_nodes = g.mask.any(1)
+    weights = model.first_sizes.double()
+    start = torch.zeros(count, dtype=torch.long, device=owner.device)
+    start[has_nodes] = g.first_size
+    chance = (weights / weights.sum()).log()[start]
+    ptr = index_to_ptr(owner, count)
+    sizes = chance - segment_reduce(size.double(), ptr)
+    degrees = -segment_reduce(degree[first:].double(), ptr)
+    degrees[has_nodes] -= degree[:first].double()
+    return sizes.cpu(), degrees.cpu()
+
+
+def path_consistency(batch: GraphBatch, max_hops: int, legacy: bool = False) -> Tensor:
+    """Return ``[B]`` bool: whether the block order of each graph is the one in ``batch.block``.
+
+    Raises:
+        InputError: the batch carries no blocks.
+
+    Example:
+        >>> path = torch.tensor([[0, 1, 1, 2], [1, 0, 2, 1]])
+        >>> ptr, edge_ptr, block = torch.tensor([0, 3]), torch.tensor([0, 4]), torch.tensor([1, 0, 1])
+        >>> g = GraphBatch(torch.zeros(3), path, None, ptr, edge_ptr, block)
+        >>> path_consistency(g, max_hops=1).tolist()
+        [True]
+    """
+    if batch.block is None:
+        raise InputError("these graphs carry no blocks; give graphs that a PARD model has drawn")
+    same = block_order(batch.edge_index, batch.ptr, max_hops, legacy).block == batch.block
+    return segment_reduce(same.long(), batch.ptr) == batch.node_counts()

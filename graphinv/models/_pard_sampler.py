@@ -1,0 +1,240 @@
+"""Drawing graphs block by block with kept context, many graphs at once, each at a block of its own.
+
+Graphs under way wait until their next block can be batched with blocks of like size; finished ones leave and new ones
+enter. A graph's draws depend on its own key only, so the company it was drawn in does not change it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from graphinv.diffusion import PerGraphNoise
+from graphinv.diffusion.categorical import categorical
+from graphinv.errors import InputError
+from graphinv.graphs import DenseGraphs, GraphBatch
+from graphinv.models.pard_settings import BlockSampler
+from graphinv.nn.block_context import BlockContext
+from graphinv.nn.block_network import Contexts, NewBlock
+
+if TYPE_CHECKING:
+    from graphinv.models.pard import PARD
+
+__all__ = ["draw_graphs"]
+
+_WASTE = 1.25  # a batch of blocks may compute this many times the pairs that exist
+_FIRST, _LATER = 0, 1  # which draw of a block: its size and degree, or its diffusion
+
+
+@dataclass
+class _Graph:
+    """A graph under way: finished blocks, and size and degree of the next."""
+
+    number: int
+    target: int | None
+    size: int = 0
+    degree: int = 0
+    contexts: Contexts = ()
+    types: list[Tensor] = field(default_factory=list)
+    rows: list[Tensor] = field(default_factory=list)
+
+    @property
+    def nodes(self) -> int:
+        return sum(t.numel() for t in self.types)
+
+    @property
+    def elements(self) -> int:
+        return self.size + self.size * (self.size - 1) // 2 + self.size * self.nodes
+
+    @property
+    def pairs(self) -> int:
+        return self.size * (self.size + 2 * self.nodes)
+
+
+def draw_graphs(
+    model: PARD,
+    n: int,
+    seed: int,
+    num_nodes: Tensor | None,
+    sampler: BlockSampler,
+    batch_size: int,
+    callback: Callable[[int, int, Any], None] | None,
+) -> GraphBatch:
+    """Draw n graphs; see ``PARD.sample``."""
+    if n < 0 or batch_size < 1:
+        raise InputError(f"expected n >= 0 and batch_size >= 1, got {n} and {batch_size}")
+    if not 0 <= seed < 2**31:
+        raise InputError(f"seed must be in 0..{2**31 - 1}, got {seed}")
+    if num_nodes is not None and (num_nodes.shape != (n,) or (n and not 0 <= int(num_nodes.min()))):
+        raise InputError(f"num_nodes must be [{n}] counts >= 0, got {list(num_nodes.shape)}")
+    if num_nodes is not None and n and int(num_nodes.max()) > model.max_nodes:
+        raise InputError(f"num_nodes goes up to {int(num_nodes.max())}, this model makes up to {model.max_nodes} nodes")
+    if num_nodes is None and not int(model.first_sizes.sum()):
+        raise InputError("this model holds no block sizes: train it first, or pass num_nodes")
+    draw = _Drawing(model, seed, sampler)
+    waiting = [_Graph(k, None if num_nodes is None else int(num_nodes[k])) for k in range(n - 1, -1, -1)]
+    active: list[_Graph] = []
+    done: list[_Graph] = []
+    while waiting or active:
+        entering = [waiting.pop() for _ in range(min(len(waiting), 2 * batch_size - len(active)))]
+        if entering:
+            draw.enter(entering)
+        active += entering
+        for chunk in _batches([g for g in active if g.size], sampler, batch_size):
+            draw.block(chunk)
+        done += [g for g in active if not g.size]
+        active = [g for g in active if g.size]
+        if callback is not None:
+            callback(len(done), n, None)
+    return _packed(sorted(done, key=lambda g: g.number))
+
+
+def _batches(graphs: list[_Graph], sampler: BlockSampler, batch_size: int) -> Iterator[list[_Graph]]:
+    """Yield graphs whose next blocks take equally many steps and are of like size."""
+    chunk: list[_Graph] = []
+    steps = exact = size = nodes = 0
+    for g in sorted(graphs, key=lambda g: (sampler.steps_of(g.elements), g.size, g.nodes)):
+        exact, size, nodes = exact + g.pairs, max(size, g.size), max(nodes, g.nodes)
+        padded = (len(chunk) + 1) * size * (size + 2 * nodes)
+        if chunk and (
+            len(chunk) == batch_size or sampler.steps_of(g.elements) != steps or padded > _WASTE * exact
+        ):  # fmt: skip
+            yield chunk
+            chunk, exact, size, nodes = [], g.pairs, g.size, g.nodes
+        steps = sampler.steps_of(g.elements)
+        chunk.append(g)
+    if chunk:
+        yield chunk
+
+
+class _Drawing:
+    """The draws of one call: model, processes and the noise of each graph."""
+
+    def __init__(self, model: PARD, seed: int, sampler: BlockSampler) -> None:
+        self.model, self.net, self.seed, self.sampler = model, model.net, seed, sampler
+        self.device = next(model.parameters()).device
+        self.node, self.pair = model.processes()
+        trained = bool(model.sizes.sum())
+        self.known_sizes = model.sizes.cpu() > 0 if trained else torch.ones_like(model.sizes, dtype=torch.bool)
+        self.known_degrees = model.degrees.cpu() > 0 if trained else torch.ones_like(model.degrees, dtype=torch.bool)
+
+    def noise(self, graphs: list[_Graph], part: int) -> PerGraphNoise:
+        """Return the noise of the next block of each graph, one stream per ``part``."""
+        keys = torch.tensor([(self.seed << 32) + g.number for g in graphs])
+        block = torch.tensor([2 * len(g.types) + part for g in graphs])
+        return PerGraphNoise(keys).child(block)
+
+    def enter(self, graphs: list[_Graph]) -> None:
+        """Draw size and degree of the first block."""
+        weights = self.model.first_sizes.cpu().to(torch.float64)
+        logits = (weights if bool(weights.sum()) else torch.ones_like(weights)).log().expand(len(graphs), -1)
+        noise = self.noise(graphs, _FIRST)
+        empty = self.net.empty_contexts(1)
+        for g, size in zip(graphs, self._sizes(graphs, logits, noise), strict=True):
+            g.size, g.contexts = size, empty
+        started = [g for g in graphs if g.size]
+        if started:
+            sizes = torch.tensor([g.size for g in graphs], device=self.device)
+            self._degrees(graphs, self.net.properties.first_degrees(sizes), noise)
+
+    def _sizes(self, graphs: list[_Graph], logits: Tensor, noise: PerGraphNoise) -> list[int]:
+        """Draw sizes: known ones that leave the graph within its target, or within the largest of the model."""
+        size = torch.arange(self.model.max_nodes + 1)
+        room = torch.tensor([(self.model.max_nodes if g.target is None else g.target) - g.nodes for g in graphs])
+        forced = torch.tensor([g.target is not None for g in graphs])
+        fits = size <= room.unsqueeze(1)
+        # with a target stopping is the one choice that is not open, until it is the only one
+        fits &= (size > 0) | ~forced.unsqueeze(1) | (room == 0).unsqueeze(1)
+        allowed = fits & self.known_sizes
+        allowed = torch.where(allowed.any(1, keepdim=True), allowed, fits)
+        return self._drawn(logits, allowed, noise)
+
+    def _degrees(self, graphs: list[_Graph], logits: Tensor, noise: PerGraphNoise) -> None:
+        degree = torch.arange(self.model.max_nodes)
+        most = torch.tensor([max(g.nodes + g.size - 1, 0) for g in graphs]).unsqueeze(1)
+        allowed = (degree <= most) & self.known_degrees
+        allowed = torch.where(allowed.any(1, keepdim=True), allowed, degree <= most)
+        for g, value in zip(graphs, self._drawn(logits, allowed, noise), strict=True):
+            g.degree = value
+
+    def _drawn(self, logits: Tensor, allowed: Tensor, noise: PerGraphNoise) -> list[int]:
+        logits = logits.cpu().to(torch.float64)
+        if bool(logits.isnan().any()):
+            raise InputError("the model gives no numbers (NaN): its weights are damaged; take another checkpoint")
+        p = logits.masked_fill(~allowed, -torch.inf).softmax(-1)
+        # all mass may lie on what is not allowed
+        p = torch.where(p.isfinite().all(-1, keepdim=True), p, allowed / allowed.sum(-1, keepdim=True))
+        out: list[int] = categorical(p, noise.uniform(torch.zeros(len(p), 1, dtype=torch.long)).squeeze(1)).tolist()
+        return out
+
+    def block(self, graphs: list[_Graph]) -> None:
+        """Draw the next block of each graph, then size and degree of the one after it."""
+        contexts = tuple(BlockContext.join(c) for c in zip(*(g.contexts for g in graphs), strict=True))
+        old, new = [g.nodes for g in graphs], [g.size for g in graphs]
+        finished = self._denoised(graphs, contexts)
+        for g, x, e in zip(graphs, finished.types.cpu(), finished.pairs.cpu(), strict=True):
+            c, s, start = g.nodes, g.size, max(old)
+            g.types.append(x[:s])
+            g.rows.append(torch.cat([e[:s, :c], e[:s, start : start + s]], 1))
+        contexts = self.net.finish(contexts, finished)
+        noise = self.noise(graphs, _FIRST)
+        sizes = self._sizes(graphs, self.net.next_sizes(contexts), noise)
+        for g, size in zip(graphs, sizes, strict=True):
+            g.size = size
+        self._degrees(graphs, self.net.next_degrees(contexts, torch.tensor(sizes, device=self.device)), noise)
+        parts = [c.graphs(old, new) for c in contexts]
+        for k, g in enumerate(graphs):
+            g.contexts = tuple(part[k] for part in parts) if g.size else ()
+
+    def _denoised(self, graphs: list[_Graph], contexts: Contexts) -> NewBlock:
+        """Return the next block of each graph after all its diffusion steps."""
+        numbers, old, degree, size = torch.tensor(
+            [[len(g.types), g.nodes, g.degree, g.size] for g in graphs], device=self.device
+        ).unbind(1)
+        place = torch.arange(int(size.max()), device=self.device)
+        mask = place < size.unsqueeze(1)
+        noise = self.noise(graphs, _LATER)
+        nodes, pairs = _entries(old, place, contexts[0].mask.size(1))
+        x, e = self.node.prior(noise.uniform(nodes)), self.pair.prior(noise.uniform(pairs))
+        steps = self.sampler.steps_of(graphs[0].elements)
+        for k in range(steps, 0, -1):
+            t, s = (torch.tensor(v / steps, dtype=torch.float64, device=self.device) for v in (k, k - 1))
+            logits = self.net.denoise(contexts, NewBlock(x, e, numbers, degree, mask), t.expand(len(graphs)))
+            x, e = (
+                process.step(now, out.float() / self.sampler.temperature, t, s, noise.uniform(entries))
+                for process, now, out, entries in zip(
+                    (self.node, self.pair), (x, e), logits, (nodes, pairs), strict=True
+                )
+            )
+        e[:, place, contexts[0].mask.size(1) + place] = 0  # a node is not its own neighbour
+        return NewBlock(x, e, numbers, degree, mask)
+
+
+def _entries(old: Tensor, place: Tensor, padded: int) -> tuple[Tensor, Tensor]:
+    """Return numbers of new nodes ``[B, s]`` and of their pairs ``[B, s, c + s]`` that padding does not change."""
+    old = old.unsqueeze(1)
+    own = old + place
+    every = torch.cat([torch.arange(padded, device=old.device).expand(len(old), -1), own], 1)
+    low = torch.minimum(own.unsqueeze(2), every.unsqueeze(1))
+    high = torch.maximum(own.unsqueeze(2), every.unsqueeze(1))
+    return own, high * (high - 1) // 2 + low
+
+
+def _packed(graphs: list[_Graph]) -> GraphBatch:
+    size = max((g.nodes for g in graphs), default=0)
+    x = torch.zeros(len(graphs), size, dtype=torch.long)
+    adj = torch.zeros(len(graphs), size, size, dtype=torch.long)
+    block = torch.zeros(len(graphs), size, dtype=torch.long)
+    mask = torch.zeros(len(graphs), size, dtype=torch.bool)
+    for k, g in enumerate(graphs):
+        start = 0
+        for number, (types, rows) in enumerate(zip(g.types, g.rows, strict=True)):
+            end = start + types.numel()
+            x[k, start:end], block[k, start:end], mask[k, start:end] = types, number, True
+            adj[k, start:end, :end], adj[k, :end, start:end] = rows, rows.t()
+            start = end
+    return replace(DenseGraphs(x, adj, mask).to_packed(), block=block[mask])

@@ -1,0 +1,287 @@
+"""PARD: graphs generated block after block, each block by discrete diffusion beside the finished ones.
+
+arXiv:2402.03687. The order of blocks is a property of the graph, so nothing depends on how nodes are numbered. All
+blocks of a graph train at once; sampling keeps what finished blocks have computed. Not a sequence model over nodes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from graphinv.data import GraphStore
+from graphinv.diffusion import DiscreteDiffusion
+from graphinv.errors import InputError
+from graphinv.graphs import GraphBatch
+from graphinv.models._ordered_store import ordered_store
+from graphinv.models._pard_batch import BlockBatch, block_batch
+from graphinv.models._pard_likelihood import LogLikelihood, log_likelihood, path_consistency
+from graphinv.models.base import GraphGenerator
+from graphinv.models.pard_settings import BlockSampler, PARDConfig
+from graphinv.nn.block_network import BlockInput, BlockNetwork, ParallelOutput
+from graphinv.ops.pairs import from_pairs, to_pairs
+
+__all__ = ["PARD"]
+
+
+class ElementLosses(NamedTuple):
+    """Losses in nats of every part of B graphs; VLB, CE and mask of nodes ``[B, M]`` and pairs ``[B, P]``."""
+
+    node: tuple[Tensor, Tensor, Tensor]
+    edge: tuple[Tensor, Tensor, Tensor]
+    size: Tensor
+    degree: Tensor
+
+    def diffused(self) -> dict[str, tuple[Tensor, Tensor, Tensor]]:
+        """Return the parts that diffuse, by name."""
+        return {"node": self.node, "edge": self.edge}
+
+
+class PARD(GraphGenerator):
+    """Permutation-invariant autoregressive diffusion.
+
+    Args:
+        config: see ``PARDConfig``; ``PARD.preset(name)`` has those of the paper.
+
+    Example:
+        >>> from graphinv.testing import random_graphs
+        >>> model = PARD(PARDConfig(max_nodes=6, node_dim=16, edge_dim=8, layers=2, heads=2))
+        >>> graphs = random_graphs(8, max_nodes=6, node_types=4, edge_types=3, seed=0)
+        >>> model.loss(graphs, torch.Generator().manual_seed(0)).shape
+        torch.Size([])
+        >>> model.sample(3, seed=0, num_nodes=torch.tensor([2, 5, 6])).node_counts().tolist()
+        [2, 5, 6]
+    """
+
+    kind = "pard"
+    config_class = PARDConfig
+    config: PARDConfig
+    node_counts: Tensor
+    pair_counts: Tensor
+    first_sizes: Tensor
+    sizes: Tensor
+    degrees: Tensor
+
+    def __init__(self, config: PARDConfig) -> None:
+        super().__init__(config, config.max_nodes)
+        c = config
+        self.net = BlockNetwork(c.shapes(), shared=c.trunk == "shared")
+        counts = {
+            "node_counts": c.node_types,
+            "pair_counts": c.edge_types + 1,
+            "first_sizes": c.max_nodes + 1,
+            "sizes": c.max_nodes + 1,
+            "degrees": c.max_nodes,
+        }
+        for name, size in counts.items():
+            self.register_buffer(name, torch.zeros(size, dtype=torch.long))
+
+    @classmethod
+    def preset(cls, name: str, *, seed: int = 0, **changes: Any) -> PARD:
+        """Return an untrained model with the settings for a data set.
+
+        Args:
+            name: one of ``pard_presets()``, such as qm9, qm9-hydrogens, zinc250k, moses, planar or smallmol.
+            seed: of the initial weights.
+            changes: fields of ``PARDConfig`` to replace.
+
+        Example:
+            >>> PARD.preset("qm9", layers=1).config.max_hops
+            3
+        """
+        from graphinv.models.pard_presets import pard_preset
+
+        return cls.seeded(replace(pard_preset(name).model, **changes), seed)
+
+    def networks(self) -> dict[str, nn.Module]:
+        """Return the one network, denoiser and block heads together."""
+        return {"net": self.net}
+
+    def prepare(self, store: GraphStore, *, progress: bool = True) -> GraphStore:
+        """Return the store with the blocks of this model's order; keep the statistics that sampling needs.
+
+        Raises:
+            InputError: the store has no training graphs, larger ones than the model allows, or other types.
+        """
+        known = (len(store.vocabulary.nodes), len(store.vocabulary.edges))
+        if known[0] != self.config.node_types or known[1] > self.config.edge_types:
+            raise InputError(
+                f"the store knows {known[0]} node types {list(store.vocabulary.nodes)} and {known[1]} edge types, the "
+                f"model {self.config.node_types} and {self.config.edge_types}; set node_types = {known[0]} and "
+                f"edge_types = {known[1]}, or build the store with the model's vocabulary"
+            )
+        store = ordered_store(
+            super().prepare(store, progress=progress), self.config.max_hops, self._legacy, progress=progress
+        )
+        for name in ("node_counts", "pair_counts", "first_sizes", "sizes", "degrees"):
+            getattr(self, name).zero_()
+        for index in torch.split(store.indices("train"), 4096):
+            self._count(self.block_batch(store.batch(index)))
+        return store
+
+    def _count(self, g: BlockBatch) -> None:
+        pairs = to_pairs(g.pairs)[to_pairs(g.mask.unsqueeze(1) & g.mask.unsqueeze(2))]
+        columns = {
+            "node_counts": g.types[g.mask],
+            "pair_counts": pairs,
+            "first_sizes": g.first_size,
+            "sizes": torch.cat([g.first_size, g.next_size]),
+            "degrees": torch.cat([g.first_degree, g.next_degree]),
+        }
+        for name, values in columns.items():
+            counts = getattr(self, name)
+            counts += torch.bincount(values, minlength=counts.numel()).to(counts.device)
+
+    @property
+    def _legacy(self) -> bool:
+        return self.config.order == "legacy"
+
+    def block_batch(self, batch: GraphBatch) -> BlockBatch:
+        """Return ``batch`` dense and sorted by block.
+
+        Raises:
+            InputError: a graph is too large, or a node or edge type is not one of the model's.
+        """
+        return block_batch(batch, self.net.settings, self.config.max_hops, self._legacy)
+
+    def processes(self) -> tuple[DiscreteDiffusion, DiscreteDiffusion]:
+        """Return the diffusions of node types and of pair types.
+
+        Raises:
+            InputError: the prior is the marginal, and no store was prepared yet.
+        """
+        return tuple(self._process(counts) for counts in (self.node_counts, self.pair_counts))  # type: ignore[return-value]
+
+    def _process(self, counts: Tensor) -> DiscreteDiffusion:
+        if self.config.prior == "absorbing":
+            process = DiscreteDiffusion.absorbing(counts.numel())
+        elif self.config.prior == "uniform":
+            process = DiscreteDiffusion.uniform(counts.numel())
+        else:
+            if not int(counts.sum()):
+                raise InputError("the marginal prior needs counts: train this model, or call prepare(store)")
+            process = DiscreteDiffusion.marginal(counts.double().cpu())
+        return process.to(counts.device)
+
+    def losses(self, batch: GraphBatch, generator: torch.Generator | None = None) -> dict[str, Tensor]:
+        """Return the losses in nats per graph: of node types, pair types, block sizes and block degrees.
+
+        Each element has VLB + ce_weight CE at one time t of 1/T .. 1 (VLB: the term of t, not multiplied by T), summed
+        over all blocks; each pair counts once.
+        """
+        g = self.block_batch(batch)
+        step, uniform = self.draw_noise(g, generator)
+        e = self.losses_per_element(g, step, uniform, self._disturbed(g, generator))
+        weight, count = self.config.ce_weight, max(len(g.types), 1)
+        parts = {name: torch.where(mask, vlb + weight * ce, 0.0) for name, (vlb, ce, mask) in e.diffused().items()}
+        return {name: part.sum() / count for name, part in {**parts, "size": e.size, "degree": e.degree}.items()}
+
+    def draw_noise(self, g: BlockBatch, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+        """Draw times t T ``[B, M]`` in 1..T, one per block or per graph, and uniform noise ``[B, M + P]``."""
+        size, device = g.types.size(1), g.types.device
+        shape = (g.block.size(0), self.max_nodes + 1 if self.config.block_time else 1)
+        step = torch.randint(1, self.config.diffusion_steps + 1, shape, generator=generator, device=device)
+        step = step.expand(-1, self.max_nodes + 1).gather(1, g.block)
+        return step, torch.rand(shape[0], size + size * (size - 1) // 2, generator=generator, device=device)
+
+    def losses_per_element(
+        self, g: BlockBatch, step: Tensor, uniform: Tensor, context: tuple[Tensor, Tensor] | None = None
+    ) -> ElementLosses:
+        """Return the losses of every node, pair, block size and block degree at given times and noise.
+
+        Args:
+            g: the graphs.
+            step: ``[B, M]`` times t T in 1..T of each node's block.
+            uniform: ``[B, M + P]`` in [0, 1): noise of the nodes, then of the pairs.
+            context: node types ``[B, M]`` and pair types ``[B, M, M]`` to show as finished; the true ones if None.
+        """
+        size, steps = g.types.size(1), self.config.diffusion_steps
+        later = step[
+            :, torch.triu_indices(size, size, 1, device=step.device)[1]
+        ]  # a pair has the time of its later end
+        node, pair = self.processes()
+        targets, times = (g.types, to_pairs(g.pairs)), (step.double() / steps, later.double() / steps)
+        u = torch.split(uniform, [size, later.size(1)], 1)
+        noisy = (node.q_sample(targets[0], times[0], u[0]), pair.q_sample(targets[1], times[1], u[1]))
+        shown = (g.types, g.pairs) if context is None else context
+        types, pairs = torch.stack([shown[0], noisy[0]]), torch.stack([shown[1], from_pairs(noisy[1], size)])
+        out = self.net(BlockInput(types, pairs, g.block, g.degree, step / steps, g.mask))
+        before = (times[0] - 1 / steps).clamp(min=0), (times[1] - 1 / steps).clamp(min=0)
+        pair_mask = to_pairs(g.mask.unsqueeze(1) & g.mask.unsqueeze(2))
+        return ElementLosses(
+            (*node.losses(out.nodes.float(), targets[0], noisy[0], times[0], before[0]), g.mask),
+            (*pair.losses(out.pairs.float(), targets[1], noisy[1], times[1], before[1]), pair_mask),
+            *self._block_losses(g, out),
+        )
+
+    def _block_losses(self, g: BlockBatch, out: ParallelOutput) -> tuple[Tensor, Tensor]:
+        heads = self.net.properties
+        totals = out.totals.flatten(0, 1)[g.last]
+        size = F.cross_entropy(heads.sizes(totals), g.next_size, reduction="none")
+        degrees = torch.cat([heads.first_degrees(g.first_size), heads.degrees(totals, g.next_size)])
+        target = torch.cat([g.first_degree, g.next_degree])
+        return size, F.cross_entropy(degrees, target, reduction="none")
+
+    def _disturbed(self, g: BlockBatch, generator: torch.Generator | None) -> tuple[Tensor, Tensor] | None:
+        """Return the context with a share of its entries redrawn from the marginals: what sampling errors look like."""
+        share, shown = self.config.context_noise, []
+        if share == 0:
+            return None
+        for counts, x in ((self.node_counts, g.types), (self.pair_counts, to_pairs(g.pairs))):
+            u = torch.rand(2, *x.shape, generator=generator, device=x.device)
+            redrawn = DiscreteDiffusion.marginal(counts.double() + 1e-3).to(x.device).prior(u[0])
+            shown.append(torch.where(u[1] < share, redrawn, x))
+        return shown[0], from_pairs(shown[1], g.types.size(1))
+
+    def log_likelihood(self, batch: GraphBatch, *, samples: int = 16, seed: int = 0) -> LogLikelihood:
+        """Estimate a lower bound on the log probability of each graph, in nats.
+
+        Sizes and degrees are exact; blocks get their variational bound at ``samples`` random times and noises each.
+
+        Args:
+            batch: the graphs.
+            samples: draws per graph; the error of the estimate falls with their square root.
+            seed: of the draws.
+
+        Raises:
+            InputError: the model was not trained, or a graph does not fit it.
+        """
+        return log_likelihood(self, batch, samples, seed)
+
+    def path_consistency(self, batch: GraphBatch) -> Tensor:
+        """Return ``[B]`` bool: whether each drawn graph's own block order is the path on which it was generated."""
+        return path_consistency(batch, self.config.max_hops, self._legacy)
+
+    @torch.no_grad()
+    def sample(
+        self,
+        n: int,
+        *,
+        seed: int = 0,
+        num_nodes: Tensor | None = None,
+        steps: int | None = None,
+        batch_size: int = 512,
+        callback: Callable[[int, int, Any], None] | None = None,
+        sampler: BlockSampler | None = None,
+    ) -> GraphBatch:
+        """Draw n graphs; ``block`` of the result is the block in which each node was generated.
+
+        Args:
+            n: graphs to draw.
+            seed: graph k depends on (seed, k) only, up to floating-point rounding.
+            num_nodes: ``[n]`` node counts to keep to; the model stops where it likes if None.
+            steps: most denoising steps of a block, overriding the sampler's.
+            batch_size: blocks per network call; twice as many graphs are under way.
+            callback: called as ``callback(finished, n, None)`` whenever graphs are finished.
+            sampler: settings; the model's own if None.
+        """
+        from graphinv.models._pard_sampler import draw_graphs
+
+        sampler = sampler or self.config.sampler
+        sampler = sampler if steps is None else replace(sampler, steps=steps)
+        return draw_graphs(self, n, seed, num_nodes, sampler, batch_size, callback)

@@ -1,0 +1,187 @@
+"""The whole network of PARD in its two uses: all blocks at once for training, one block beside the kept past to sample.
+
+Both give the same logits; the second is the first with everything that cannot change taken from a ``BlockContext``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from graphinv.nn.block import BlockProperties, BlockSettings, Denoiser, Trunk
+from graphinv.nn.block_context import BlockContext
+from graphinv.nn.block_layout import CleanLayout, ParallelLayout, StepLayout
+from graphinv.ops.pairs import pair_index
+
+__all__ = ["BlockInput", "BlockNetwork", "Contexts", "NewBlock", "ParallelOutput"]
+
+Contexts = tuple[BlockContext, ...]
+"""One context per trunk: the shared one, or the denoiser's and the block heads' own."""
+
+
+@dataclass(frozen=True)
+class BlockInput:
+    """B graphs padded to M nodes that are sorted by block, clean and noisy.
+
+    Attributes:
+        types: ``[2, B, M]`` node types, 0 clean and 1 noisy; the mask type is ``node_types``.
+        pairs: ``[2, B, M, M]`` pair types, symmetric, 0 for none; the mask type is ``edge_types + 1``.
+        block: ``[B, M]`` block of each node; any number above all blocks in the padding.
+        degree: ``[B, M]`` degree of its block.
+        time: ``[B, M]`` diffusion time in [0, 1] of its block.
+        mask: ``[B, M]`` bool.
+    """
+
+    types: Tensor
+    pairs: Tensor
+    block: Tensor
+    degree: Tensor
+    time: Tensor
+    mask: Tensor
+
+
+@dataclass(frozen=True)
+class ParallelOutput:
+    """What the network says of all blocks.
+
+    Attributes:
+        nodes: ``[B, M, K]`` logits of the noisy nodes.
+        pairs: ``[B, P, E + 1]`` logits of the noisy pairs i < j, row by row (``graphinv.ops.pairs``).
+        totals: ``[B, M, Dn]`` sums over nodes 0..i; at the last node of a block, what the next one is read from.
+    """
+
+    nodes: Tensor
+    pairs: Tensor
+    totals: Tensor
+
+
+@dataclass(frozen=True)
+class NewBlock:
+    """One block of s nodes per graph beside c finished nodes.
+
+    Attributes:
+        types: ``[B, s]`` node types.
+        pairs: ``[B, s, c + s]`` pair types to the finished and to the new nodes.
+        block: ``[B]`` its number.
+        degree: ``[B]`` its degree.
+        mask: ``[B, s]`` bool, the nodes that exist.
+    """
+
+    types: Tensor
+    pairs: Tensor
+    block: Tensor
+    degree: Tensor
+    mask: Tensor
+
+
+class BlockNetwork(nn.Module):
+    """Trunk, denoiser and block heads.
+
+    Args:
+        settings: shapes.
+        shared: one trunk for both jobs (the paper's ``combine_training``), or a second one for the block heads.
+
+    Example:
+        >>> net = BlockNetwork(BlockSettings(4, 3, 9, node_dim=16, edge_dim=8, layers=2, heads=2))
+        >>> first = NewBlock(torch.tensor([[0, 1]]), torch.tensor([[[0, 1], [1, 0]]]), torch.tensor([0]),
+        ...     torch.tensor([1]), torch.ones(1, 2, dtype=torch.bool))
+        >>> contexts = net.finish(net.empty_contexts(1), first)
+        >>> net.next_sizes(contexts).shape
+        torch.Size([1, 10])
+    """
+
+    def __init__(self, settings: BlockSettings, shared: bool = True) -> None:
+        super().__init__()
+        self.settings = settings
+        self.trunk = Trunk(settings)
+        self.denoiser = Denoiser(settings)
+        self.block_trunk = None if shared else Trunk(settings, timed=False)
+        self.properties = BlockProperties(settings)
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.xavier_uniform_(module.weight, gain=0.5 if settings.norm == "batch" else 1.0)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+
+    def forward(self, g: BlockInput) -> ParallelOutput:
+        """Return the logits of all blocks of ``g``."""
+        layout = ParallelLayout(g.block, g.mask)
+        apart = (g.block.unsqueeze(2) - g.block.unsqueeze(1)).abs()
+        eye = torch.eye(g.block.size(1), dtype=torch.bool, device=g.block.device)
+        types = torch.where(eye, self.settings.self_type, g.pairs)
+        trunk = self.trunk
+        clean = trunk.nodes(g.types[0], g.block, g.degree, None)
+        noisy = trunk.nodes(g.types[1], g.block, g.degree, g.time)
+        x, pairs = trunk(torch.stack([clean, noisy]), trunk.pairs(types, apart), layout)
+        u = self.denoiser.rows(x, pairs, layout)
+        ends = layout.noisy_sum(*self.denoiser.node_part(u).chunk(2, -1))
+        both = self.denoiser.combine(ends, pairs[1]).flatten(1, 2)
+        upper, lower, _ = pair_index(g.block.size(1), g.block.device)
+        pair_mask = layout.pair_mask[1].flatten(1)[:, upper]
+        logits = self.denoiser.edge_types(both[:, upper] + both[:, lower], pair_mask)
+        if self.block_trunk is None:
+            rows = self.properties.rows(x, pairs, layout)[0]
+        else:
+            rows = self._block_rows(g, CleanLayout(g.block, g.mask), types[0], apart)
+        return ParallelOutput(self.denoiser.node_types(u[1], g.mask), logits, rows.cumsum(1))
+
+    def _block_rows(self, g: BlockInput, layout: CleanLayout, types: Tensor, apart: Tensor) -> Tensor:
+        trunk = self.block_trunk
+        assert trunk is not None
+        x = trunk.nodes(g.types[0], g.block, g.degree, None)
+        x, pairs = trunk(x, trunk.pairs(types, apart), layout)
+        return self.properties.rows(x, pairs, layout)
+
+    def empty_contexts(self, batch: int) -> Contexts:
+        """Return the contexts of ``batch`` graphs without nodes."""
+        trunks = [self.trunk] + ([] if self.block_trunk is None else [self.block_trunk])
+        return tuple(trunk.empty_context(batch) for trunk in trunks)
+
+    def denoise(self, contexts: Contexts, new: NewBlock, time: Tensor) -> tuple[Tensor, Tensor]:
+        """Return logits ``[B, s, K]`` of nodes and ``[B, s, c + s, E + 1]`` of pairs at ``time`` ``[B]``."""
+        layout = StepLayout(contexts[0], new.mask)
+        x, pairs = self._run(self.trunk, layout, new, time)
+        u = self.denoiser.rows(x, pairs, layout)
+        ends = layout.noisy_sum(*self.denoiser.node_part(u).chunk(2, -1))
+        both = self.denoiser.combine(ends, pairs)
+        both = layout.rows(both) + layout.rows(layout.transpose(both))
+        return self.denoiser.node_types(u), self.denoiser.edge_types(both)
+
+    def finish(self, contexts: Contexts, new: NewBlock) -> Contexts:
+        """Return the contexts with the block ``new`` finished."""
+        layout = StepLayout(contexts[0], new.mask, keep=True)
+        x, pairs = self._run(self.trunk, layout, new, None)
+        layout.noisy_sum(*self.denoiser.node_part(self.denoiser.rows(x, pairs, layout)).chunk(2, -1))
+        grown = layout.grown_context(new.block, contexts[0].total)
+        out = [grown]
+        if self.block_trunk is not None:
+            layout = StepLayout(contexts[1], new.mask, keep=True)
+            x, pairs = self._run(self.block_trunk, layout, new, None)
+            out.append(layout.grown_context(new.block, contexts[1].total))
+        rows = self.properties.rows(x, pairs, layout) * new.mask.unsqueeze(-1)
+        out[-1] = replace(out[-1], total=contexts[-1].total + rows.sum(1))
+        return tuple(out)
+
+    def next_sizes(self, contexts: Contexts) -> Tensor:
+        """Return logits ``[B, max_nodes + 1]`` of the size of the next block, 0 to stop."""
+        return self.properties.sizes(contexts[-1].total)
+
+    def next_degrees(self, contexts: Contexts, size: Tensor) -> Tensor:
+        """Return logits ``[B, max_nodes]`` of the degree of a next block of ``size`` ``[B]`` nodes."""
+        return self.properties.degrees(contexts[-1].total, size)
+
+    def _run(self, trunk: Trunk, layout: StepLayout, new: NewBlock, time: Tensor | None) -> tuple[Tensor, Tensor]:
+        count = new.types.size(1)
+        block = new.block.unsqueeze(1).expand(-1, count)
+        when = None if time is None else time.unsqueeze(1).expand(-1, count)
+        x = trunk.nodes(new.types, block, new.degree.unsqueeze(1).expand(-1, count), when)
+        numbers = torch.cat([layout.context.block, block], 1)
+        apart = (block.unsqueeze(2) - numbers.unsqueeze(1)).abs()
+        own = torch.arange(count, device=block.device)
+        types = new.pairs.clone()
+        types[:, own, layout.old + own] = self.settings.self_type
+        rows = trunk.pairs(types, apart)
+        out: tuple[Tensor, Tensor] = trunk(x, layout.join(rows, rows[:, :, : layout.old].transpose(1, 2)), layout)
+        return out

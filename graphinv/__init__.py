@@ -12,6 +12,7 @@ __version__ = "0.1.0"
 
 _HOME = {
     "GDSS": "graphinv.models",
+    "PARD": "graphinv.models",
     "DenseGraphs": "graphinv.graphs",
     "GraphBatch": "graphinv.graphs",
     "GraphGenerator": "graphinv.models",
@@ -26,7 +27,9 @@ _HOME = {
     "Samples": "graphinv.pipeline",
     "TrainConfig": "graphinv.training",
     "Vocabulary": "graphinv.data",
+    "block_order": "graphinv.diffusion",
     "build_dataset": "graphinv.mol",
+    "build_graphs": "graphinv.data",
     "build_store": "graphinv.mol",
     "evaluate": "graphinv.pipeline",
     "train": "graphinv.training",
@@ -34,16 +37,18 @@ _HOME = {
 
 if TYPE_CHECKING:
     from graphinv.aggr import GroupLayout, LCMAggregation, MonoidBankAggregation
-    from graphinv.data import GraphLoader, GraphStore, Vocabulary
+    from graphinv.data import GraphLoader, GraphStore, Vocabulary, build_graphs
+    from graphinv.diffusion import block_order
     from graphinv.errors import GraphinvError
     from graphinv.graphs import DenseGraphs, GraphBatch
-    from graphinv.models import GDSS, GraphGenerator
+    from graphinv.models import GDSS, PARD, GraphGenerator
     from graphinv.mol import MoleculeCodec, build_dataset, build_store
     from graphinv.pipeline import MoleculeGenerator, Samples, evaluate
     from graphinv.training import TrainConfig, train
 
 __all__ = [
     "GDSS",
+    "PARD",
     "DenseGraphs",
     "GraphBatch",
     "GraphGenerator",
@@ -58,7 +63,9 @@ __all__ = [
     "Samples",
     "TrainConfig",
     "Vocabulary",
+    "block_order",
     "build_dataset",
+    "build_graphs",
     "build_store",
     "evaluate",
     "train",

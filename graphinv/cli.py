@@ -11,6 +11,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,7 +32,8 @@ usage: graphinv VERB [arguments]        graphinv VERB --help explains one verb
   data build FILE... -o STORE     encode SMILES files (or a known data set by name) into one memory-mapped store
   data info STORE                 what a store holds
   train gdss --data STORE -o RUN  train a generator; resumable, checkpoints in RUN/best and RUN/last
-  sample RUN -n 1000 -o out.smi   draw molecules from a trained generator
+  train pard --data STORE -o RUN  the same for the block-autoregressive one: discrete types, hydrogens, plain graphs
+  sample RUN -n 1000 -o out.smi   draw molecules (or graphs: out.g6) from a trained generator
   evaluate out.smi                validity in four definitions, uniqueness, novelty
 
 a first tour, nothing to download (about six minutes on two cores):
@@ -102,6 +104,7 @@ def _data_build(args: list[str]) -> None:
     p.add_argument("--vocabulary", default=None, help="atoms allowed, such as C,N,O,F; others become rejects")
     p.add_argument("--hydrogens", action="store_true", help="make hydrogens nodes, as H in --vocabulary does")
     p.add_argument("--max-atoms", type=int, default=None, help="most heavy atoms of a molecule")
+    p.add_argument("--max-hops", type=int, default=None, metavar="H", help="keep the blocks of PARD in the store")
     p.add_argument("--split", default=None, help="random:0.8/0.1/0.1:SEED, head:0.2, given, gdss-qm9, index:FILE, none")
     p.add_argument("--rejects", default=None, help="write rejected lines with their reason to this file")
     p.add_argument("--workers", type=int, default=None, help="processes; all cores if not given")
@@ -115,6 +118,7 @@ def _data_build(args: list[str]) -> None:
 
 
 def _data_info(args: list[str]) -> None:
+    from graphinv._verbs import mean_blocks
     from graphinv.data import SPLITS, GraphStore
 
     p = _parser("data info", "Check a store and say what it holds.")
@@ -125,11 +129,13 @@ def _data_info(args: list[str]) -> None:
     store.verify()
     splits = {s: n for s in SPLITS if (n := store.indices(s).numel())}
     nodes = dict(enumerate(store.node_histogram("all").tolist()))
+    blocks = mean_blocks(store)
     info = {
         "graphs": store.num_graphs,
         "splits": splits,
         "nodes": nodes,
         "vocabulary": store.vocabulary.to_json(),
+        "blocks": None if blocks is None else {"rule": store.block_rule, "mean": blocks},
         "hash": store.content_hash,
         "provenance": store.provenance,
     }
@@ -141,6 +147,8 @@ def _data_info(args: list[str]) -> None:
     print("node types", " ".join(store.vocabulary.nodes), f"({store.vocabulary.scheme})")
     print("edge types", " ".join(store.vocabulary.edges))
     print("node count", ", ".join(f"{k}: {v:,}" for k, v in nodes.items() if v))
+    if blocks is not None:
+        print("blocks    ", f"{store.block_rule}, {blocks:.2f} a graph on average")
     print("provenance", json.dumps(store.provenance))
 
 
@@ -150,42 +158,58 @@ def _data_list(args: list[str]) -> None:
     _parser("data list", "List the data sets that data build knows by name.").parse_args(args)
     for name in list_datasets():
         manifest = load_manifest(name)
-        print(f"{name:10} {manifest.title} (split {manifest.split}; licence: {manifest.licence})")
+        print(f"{name:15} {manifest.kind:9} {manifest.title} (split {manifest.split}; licence: {manifest.licence})")
 
 
-def _train_gdss(args: list[str]) -> None:
+_RUNS = (
+    " RUN/best holds the lowest validation loss, RUN/last the newest state; --resume goes on from it. Settings come "
+    "from --preset, then --config (YAML), then --model.KEY and --trainer.KEY; types and the largest graph are read off "
+    "the store."
+)
+_MODELS = {
+    "gdss": "Train GDSS (arXiv:2202.02514) on a store: all nodes and edges are denoised at once, as real numbers.",
+    "pard": "Train PARD (arXiv:2402.03687) on a store: a graph grows block after block, each by a discrete diffusion "
+    "beside the finished ones. A block holds the nodes that look alike H hops around (--model.max_hops), so nothing "
+    "depends on how nodes are numbered. H = 0 is one block, plain diffusion of the whole graph; more hops make more, "
+    "smaller and easier blocks. Molecules take 3 (about 7 blocks with hydrogens), large plain graphs 1. The order is "
+    "computed first, or once and for all by data build --max-hops. On two CPU cores the preset smallmol takes minutes "
+    "and qm9 hours; the presets of the paper want a GPU.",
+}
+
+
+def _train(kind: str, args: list[str]) -> None:
     from graphinv._verbs import train_parser, train_run
 
-    parser = _parser(
-        "train gdss",
-        "Train GDSS (arXiv:2202.02514) on a store. RUN/best holds the lowest validation loss, RUN/last the newest "
-        "state; --resume goes on from it. Settings come from --preset, then --config (YAML), then --model.KEY and "
-        "--trainer.KEY; the number of node types and the largest graph are read off the store.",
-    )
-    given = train_parser(parser, args).parse_args(args)
-    folder = train_run(given)
-    print(f"trained: {folder}/best; next: graphinv sample {folder} -n 1000 -o out.smi")
+    parser = train_parser(_parser(f"train {kind}", _MODELS[kind] + _RUNS), kind, args)
+    folder = train_run(kind, parser.parse_args(args))
+    print(f"trained: {folder}/best; next: graphinv sample {folder} -n 1000 -o out.smi (plain graphs: out.g6)")
 
 
 def _sample(args: list[str]) -> None:
-    p = _parser("sample", "Draw molecules from a trained generator, one SMILES a line, invalid ones included.")
-    p.add_argument("model", help="a run directory or one of its checkpoints")
-    p.add_argument("-n", type=int, default=1000, dest="count", help="molecules to draw")
-    p.add_argument("-o", "--output", required=True, help="file of SMILES to write")
-    p.add_argument("--seed", type=int, default=0, help="molecule k depends on the seed and k only")
-    p.add_argument(
-        "--solver", default=None, choices=["s4", "reverse", "euler"], help="solver; the model's if not given"
+    p = _parser(
+        "sample",
+        "Draw from a trained generator: molecules as SMILES, one a line, invalid ones included, or as a .graphs store; "
+        "graphs without labels as .g6 or .graphs. Sampler settings not given are those of the model.",
     )
-    p.add_argument("--steps", type=int, default=None, help="solver steps; more are slower and better")
-    p.add_argument("--snr", type=float, default=None, help="signal-to-noise ratio of the Langevin corrector")
-    p.add_argument("--scale-eps", type=float, default=None, help="factor on the corrector's noise")
-    p.add_argument("--norm", default=None, choices=["graph", "batch"], help="batch is the paper's; it couples samples")
-    p.add_argument("--decode", default=None, choices=["argmax", "threshold"], help="threshold is the paper's")
+    p.add_argument("model", help="a run directory or one of its checkpoints")
+    p.add_argument("-n", type=int, default=1000, dest="count", help="samples to draw")
+    p.add_argument("-o", "--output", required=True, help="file to write: .smi, .graphs; without labels .g6, .graphs")
+    p.add_argument("--seed", type=int, default=0, help="sample k depends on the seed and k only")
+    p.add_argument("--steps", type=int, default=None, help="solver steps (gdss), most steps of a block (pard)")
     p.add_argument("--repair", default="none", choices=["none", "charges", "valence"], help="mend invalid molecules")
     p.add_argument("--weights", default="ema", choices=["ema", "raw"], help="averaged or last weights")
-    p.add_argument("--batch-size", type=int, default=1024, help="graphs per network call")
+    p.add_argument("--batch-size", type=int, default=None, help="graphs per network call; the model's if not given")
     p.add_argument("--device", default="cpu", help="cpu, cuda, mps")
-    p.add_argument("--grid", default=None, help="draw the first 36 molecules to this .png or .svg")
+    p.add_argument("--grid", default=None, help="draw the first 36 samples to this .png or .svg (graphs: .svg)")
+    gdss = p.add_argument_group("of gdss models")
+    gdss.add_argument("--solver", default=None, choices=["s4", "reverse", "euler"], help="s4 calls the network least")
+    gdss.add_argument("--snr", type=float, default=None, help="signal-to-noise ratio of the Langevin corrector")
+    gdss.add_argument("--scale-eps", type=float, default=None, help="factor on the corrector's noise")
+    gdss.add_argument("--norm", default=None, choices=["graph", "batch"], help="batch is the paper's; couples samples")
+    gdss.add_argument("--decode", default=None, choices=["argmax", "threshold"], help="threshold is the paper's")
+    pard = p.add_argument_group("of pard models")
+    pard.add_argument("--steps-per-element", type=float, default=None, help="times unknown nodes and pairs of a block")
+    pard.add_argument("--temperature", type=float, default=None, help="below 1 sharpens, above 1 flattens")
     given = p.parse_args(args)
     from graphinv._verbs import draw_samples
 
@@ -217,7 +241,7 @@ _VERBS: dict[str, Callable[[list[str]], None]] = {
     "data build": _data_build,
     "data info": _data_info,
     "data list": _data_list,
-    "train gdss": _train_gdss,
+    **{f"train {kind}": partial(_train, kind) for kind in _MODELS},
     "sample": _sample,
     "evaluate": _evaluate,
 }

@@ -18,6 +18,7 @@ from graphinv.graphs import DenseGraphs, GraphBatch
 __all__ = [
     "TOLERANCE",
     "assert_batch_independent",
+    "assert_causal",
     "assert_close",
     "assert_equivariant",
     "assert_no_padding_leak",
@@ -203,6 +204,35 @@ def assert_batch_independent(
         else:
             alone = function(batch.graph(k))
         assert_close(alone, together[k : k + 1], f"graph {k} depends on its batch", seed, tolerance)
+
+
+def assert_causal(
+    function: Callable[[Tensor], Tensor], x: Tensor, later: Tensor, *, seed: int = 0, tolerance: float = 0.0
+) -> None:
+    """Assert that redrawing the rows of ``x`` in ``later`` changes no row of ``function(x)`` outside it.
+
+    Args:
+        function: maps ``[N, *]`` to ``[N, *]``.
+        x: ``[N, *]``; real numbers are redrawn as standard normals, integers within the range of ``x``.
+        later: ``[N]`` bool.
+        seed: of the new rows.
+        tolerance: 0 asks for the same bits.
+
+    Example:
+        >>> assert_causal(lambda x: x.cumsum(0), torch.randn(5, 2), torch.arange(5) > 2)
+    """
+    __tracebackhide__ = True
+    generator = torch.Generator().manual_seed(-1 - seed)  # x itself may come from this seed
+    if x.is_floating_point():
+        drawn = torch.randn(x.shape, generator=generator, dtype=torch.float64)
+    elif x.numel():
+        drawn = torch.randint(int(x.min()), int(x.max()) + 1, x.shape, generator=generator)
+    else:
+        drawn = x
+    changed = x.clone()
+    changed[later] = drawn.to(x.device, x.dtype)[later]
+    expected, out = function(x), function(changed)
+    assert_close(out[~later], expected[~later], "later rows reach earlier ones", seed, tolerance)
 
 
 def assert_no_padding_leak(

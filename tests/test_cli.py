@@ -5,14 +5,23 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import shutil
 import subprocess
 import sys
 
 import pytest
+import torch
 
 from graphinv.cli import main
+from graphinv.data import GraphStore, community_graphs, read_graphs, write_graphs
+from graphinv.models import pard_preset
+from graphinv.mol import MoleculeCodec
 
 SMILES = ["C", "CC", "CO", "CCO", "C#N", "CC=O", "C1CC1", "CCN", "COC", "CC#C", "NC=O", "OCCO"]
+TINY_PARD = [
+    "--model.node_dim", "16", "--model.edge_dim", "8", "--model.layers", "1", "--model.heads", "2",
+    "--model.sampler.steps", "5", "--trainer.max_epochs", "1", "--trainer.batch_size", "16",
+]  # fmt: skip
 TINY = ["--trainer.max_epochs", "2", "--trainer.batch_size", "16", "--model.sampler.steps", "6"]
 
 
@@ -35,6 +44,34 @@ def store(folder):
 def run(store, folder):
     assert main(["train", "gdss", "--data", str(store), "-o", str(folder / "run"), "--preset", "smallmol", *TINY]) == 0
     return folder / "run"
+
+
+@pytest.fixture(scope="module")
+def pard(store, folder):
+    target = folder / "pard"
+    args = ["--data", str(store), "-o", str(target), "--preset", "smallmol", *TINY_PARD, "--trainer.warmup", "2"]
+    assert main(["train", "pard", *args]) == 0
+    return target
+
+
+@pytest.fixture(scope="module")
+def plain(folder):
+    """A store of synthetic communities that went through a file, with the blocks of H = 2."""
+    write_graphs(folder / "communities.g6", community_graphs(24))
+    target = folder / "communities.graphs"
+    assert main(["data", "build", str(folder / "communities.g6"), "-o", str(target), "--max-hops", "2"]) == 0
+    return target
+
+
+@pytest.fixture(scope="module")
+def plain_pard(plain, folder):
+    args = ["--data", str(plain), "-o", str(folder / "plain"), "--model.max_hops", "2", *TINY_PARD]
+    assert main(["train", "pard", *args]) == 0
+    return folder / "plain"
+
+
+def config_of(run) -> dict:
+    return json.loads((run / "last" / "config.json").read_text())["config"]
 
 
 def failing(capsys, *args: str) -> str:
@@ -151,8 +188,6 @@ def test_bad_input_names_the_cause_and_leaves_no_file(store, run, folder, capsys
 
 
 def test_a_damaged_checkpoint_is_told(run, folder, capsys):
-    import shutil
-
     broken = folder / "broken"
     shutil.copytree(run / "last", broken)
     weights = (broken / "model.safetensors").read_bytes()
@@ -166,8 +201,6 @@ def test_a_damaged_checkpoint_is_told(run, folder, capsys):
 
 
 def test_a_training_resumes_only_what_it_can(run, store, folder, capsys):
-    import shutil
-
     broken = folder / "torn"
     shutil.copytree(run, broken)
     again = ["train", "gdss", "--data", str(store), "-o", str(broken), "--preset", "smallmol", *TINY, "--resume"]
@@ -242,7 +275,9 @@ def test_help_imports_nothing_heavy():
     assert done.returncode == 0 and "data build" in done.stdout
 
 
-@pytest.mark.parametrize("verb", ["data build", "data info", "data list", "train gdss", "sample", "evaluate"])
+@pytest.mark.parametrize(
+    "verb", ["data build", "data info", "data list", "train gdss", "train pard", "sample", "evaluate"]
+)
 def test_every_verb_has_help(verb, capsys):
     with pytest.raises(SystemExit) as end:
         main([*verb.split(), "--help"])
@@ -264,4 +299,120 @@ def test_graphs_without_labels_become_a_store(folder, capsys):
 def test_the_known_data_sets_are_listed(capsys):
     assert main(["data", "list"]) == 0
     out = capsys.readouterr().out
-    assert all(name in out for name in ("smallmol", "qm9", "zinc250k", "moses", "guacamol"))
+    assert all(f"{name:15} molecules" in out for name in ("smallmol", "qm9", "zinc250k", "moses", "guacamol"))
+    assert all(f"{name:15} graphs" in out for name in ("community_small", "ego_small", "enzymes", "grid", "planar"))
+
+
+def test_pard_takes_types_and_size_off_the_store_and_the_rest_of_the_preset(pard):
+    config = config_of(pard)
+    assert (config["node_types"], config["edge_types"], config["max_nodes"]) == (3, 3, 4)
+    assert config["sampler"]["steps"] == 5 and config["ce_weight"] == pard_preset("smallmol").model.ce_weight
+    training = json.loads((pard / "train.json").read_text())
+    assert training["optimizer"] == "adamw" and training["warmup"] == 2
+
+
+def test_pard_draws_molecules_a_picture_and_a_store_and_says_what_it_cost(pard, folder, capsys):
+    out, grid, drawn = folder / "pard.smi", folder / "pard.svg", folder / "drawn.graphs"
+    assert main(["sample", str(pard), "-n", "12", "-o", str(out), "--grid", str(grid), "--seed", "4"]) == 0
+    told = capsys.readouterr().out
+    assert "network calls each" in told and "path consistency: " in told
+    assert len(out.read_text().split("\n")) == 13 and "<svg" in grid.read_text()
+    assert main(["sample", str(pard), "-n", "12", "-o", str(drawn), "--seed", "4"]) == 0
+    store = GraphStore.open(drawn)
+    store.verify()
+    assert len(store) == 12 and store.vocabulary.nodes == ("C", "N", "O")
+    assert MoleculeCodec(store.vocabulary).decode(store.batch(store.indices())) == out.read_text().split("\n")[:-1]
+
+
+def test_the_same_seed_gives_pard_the_same_file_and_its_sampler_has_flags(pard, folder):
+    files = [folder / f"{k}.smi" for k in range(3)]
+    flags = ["--steps", "3", "--steps-per-element", "0.5", "--temperature", "0.8", "--batch-size", "64"]
+    for file, seed in zip(files, ("1", "1", "2"), strict=True):
+        assert main(["sample", str(pard), "-n", "20", "-o", str(file), "--seed", seed, *flags]) == 0
+    assert files[0].read_bytes() == files[1].read_bytes() != files[2].read_bytes()
+
+
+def test_a_sampler_flag_of_the_other_model_is_told_with_the_flags_that_there_are(run, pard, folder, capsys):
+    out = str(folder / "never.smi")
+    told = failing(capsys, "sample", str(pard), "-o", out, "--solver", "s4", "--snr", "0.1")
+    assert "pard" in told and "without --solver, --snr" in told and "--temperature" in told
+    told = failing(capsys, "sample", str(run), "-o", out, "--temperature", "0.9")
+    assert "gdss" in told and "--decode" in told
+    assert "temperature > 0" in failing(capsys, "sample", str(pard), "-o", out, "--temperature", "0")
+    assert not (folder / "never.smi").exists()
+
+
+def test_pard_resumes_what_it_can(pard, store, folder, capsys):
+    target = folder / "longer"
+    shutil.copytree(pard, target)
+    again = ["train", "pard", "--data", str(store), "-o", str(target), "--preset", "smallmol", *TINY_PARD]
+    assert "resume" in failing(capsys, *again)
+    assert main([*again, "--resume", "--trainer.max_epochs", "2"]) == 0
+    assert json.loads((target / "last" / "config.json").read_text())["metadata"]["progress"]["epoch"] == 2
+    assert "max_hops" in failing(capsys, *again, "--resume", "--model.max_hops", "1")
+    swapped = ["train", "gdss", *again[2:6], "--preset", "smallmol", *TINY]
+    assert "another model" in failing(capsys, *swapped, "--resume")
+
+
+def test_pard_refuses_a_store_that_it_does_not_fit(store, pard, folder, capsys):
+    args = ["train", "pard", "--data", str(store), "-o", str(folder / "unfit"), *TINY_PARD]
+    assert "node_types = 3" in failing(capsys, *args, "--model.node_types", "5")
+    assert "edge types" in failing(capsys, *args, "--model.edge_types", "1")
+    assert "max_nodes = 3" in failing(capsys, *args, "--model.max_nodes", "3")
+    assert not (folder / "unfit").exists()
+    other = folder / "other.graphs"
+    build = ["data", "build", str(folder / "in.smi"), "-o", str(other), "--vocabulary", "C,O", "--workers", "1"]
+    assert main(build) == 0
+    again = ["train", "pard", "--data", str(other), "-o", str(pard), *TINY_PARD, "--preset", "smallmol", "--resume"]
+    assert "another model" in failing(capsys, *again)
+
+
+def test_blocks_are_kept_in_the_store_on_request_and_told(plain, store, folder, capsys):
+    assert main(["data", "info", str(plain), "--json"]) == 0
+    blocks = json.loads(capsys.readouterr().out)["blocks"]
+    kept = GraphStore.open(plain)
+    per_graph = [len(set(kept.batch([k]).block.tolist())) for k in range(len(kept))]
+    assert blocks == {"rule": "hops:2", "mean": sum(per_graph) / len(per_graph)}
+    assert main(["data", "info", str(plain)]) == 0 and "hops:2, " in capsys.readouterr().out
+    assert main(["data", "info", str(store), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["blocks"] is None
+    bad = ["data", "build", str(folder / "communities.g6"), "-o", str(folder / "bad.graphs"), "--max-hops", "-1"]
+    assert "max_hops" in failing(capsys, *bad)
+
+
+def test_graphs_go_from_a_file_through_pard_to_files_and_a_picture(plain_pard, folder, capsys):
+    sample = ["sample", str(plain_pard), "-n", "9", "--steps", "3", "--seed", "2"]
+    files = [folder / "drawn.g6", folder / "drawn_plain.graphs"]
+    assert main([*sample, "-o", str(files[0]), "--grid", str(folder / "plain.svg")]) == 0
+    assert main([*sample, "-o", str(files[1])]) == 0
+    assert "path consistency" in capsys.readouterr().out and "<svg" in (folder / "plain.svg").read_text()
+    lines = read_graphs(files[0])[0]
+    store = GraphStore.open(files[1])
+    kept = store.batch(store.indices())
+    assert lines.num_graphs == 9 and torch.equal(lines.ptr, kept.ptr) and lines.num_edges == kept.num_edges
+    assert int(kept.node_counts().max()) <= config_of(plain_pard)["max_nodes"]
+
+
+def test_gdss_draws_graphs_without_labels_too(plain, folder):
+    target, out = folder / "plain_gdss", folder / "gdss.g6"
+    args = ["--data", str(plain), "-o", str(target), "--preset", "community_small"]
+    assert main(["train", "gdss", *args, *TINY, "--trainer.max_epochs", "1"]) == 0
+    assert main(["sample", str(target), "-n", "3", "-o", str(out)]) == 0
+    assert read_graphs(out)[0].num_graphs == 3
+
+
+def test_files_that_cannot_hold_what_a_model_makes_are_refused(plain_pard, pard, folder, capsys):
+    plain_sample, sample = ["sample", str(plain_pard), "-n", "2"], ["sample", str(pard), "-n", "2"]
+    before = sorted(folder.iterdir())
+    assert ".g6 or .graphs" in failing(capsys, *plain_sample, "-o", str(folder / "x.smi"))
+    assert "molecules" in failing(capsys, *plain_sample, "-o", str(folder / "x.g6"), "--repair", "valence")
+    assert ".svg here" in failing(capsys, *plain_sample, "-o", str(folder / "x.g6"), "--grid", str(folder / "x.png"))
+    assert "SMILES" in failing(capsys, *sample, "-o", str(folder / "x.g6"))
+    assert "--repair" in failing(capsys, *sample, "-o", str(folder / "x.graphs"), "--repair", "valence")
+    assert sorted(folder.iterdir()) == before
+
+
+def test_unknown_presets_of_either_model_are_told_with_the_known_ones(store, folder, capsys):
+    for kind, known in (("gdss", "zinc250k-gmh"), ("pard", "qm9-hydrogens")):
+        args = ["train", kind, "--data", str(store), "-o", str(folder / "x"), "--preset", "nosuch"]
+        assert known in failing(capsys, *args)

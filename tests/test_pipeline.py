@@ -9,9 +9,9 @@ import graphinv
 from graphinv.data import GraphStore, Vocabulary
 from graphinv.errors import CheckpointError, InputError
 from graphinv.graphs import GraphBatch
-from graphinv.models import GDSS, GDSSConfig, GraphGenerator, SamplerConfig
-from graphinv.mol import MoleculeCodec, build_store, canonical_smiles
-from graphinv.pipeline import MoleculeGenerator, evaluate, training_smiles
+from graphinv.models import GDSS, PARD, BlockSampler, GDSSConfig, GraphGenerator, PARDConfig, SamplerConfig
+from graphinv.mol import MoleculeCodec, build_dataset, build_store, canonical_smiles
+from graphinv.pipeline import MoleculeGenerator, evaluate, load_generator, sample_graphs, training_smiles
 from graphinv.training import TrainConfig, train
 
 SMILES = ["C", "CC", "CO", "CCO", "C#N", "CC=O", "C1CC1", "CCN", "COC", "CC#C", "NC=O", "OCCO"]
@@ -101,3 +101,63 @@ def test_a_store_without_smiles_gives_the_same_training_molecules(store):
 
 def test_the_public_functions_are_those_of_the_modules():
     assert graphinv.train is train and graphinv.evaluate is evaluate
+
+
+@pytest.fixture(scope="module")
+def pard(store, tmp_path_factory):
+    sizes = {"node_types": 3, "max_nodes": 4, "node_dim": 16, "edge_dim": 8, "layers": 1, "heads": 2}
+    model = PARD.seeded(PARDConfig(**sizes, sampler=BlockSampler(6)), seed=0)
+    settings = TrainConfig(max_epochs=1, batch_size=32)
+    return train(model, store, tmp_path_factory.mktemp("runs") / "pard", settings, progress=False)
+
+
+def test_pard_samples_through_the_same_door(pard):
+    model = MoleculeGenerator.load(pard)
+    samples = model.sample(10, seed=3, progress=False)
+    assert len(samples.smiles) == samples.graphs.num_graphs == 10
+    assert samples.path_consistent == model.generator.path_consistency(samples.graphs).double().mean()
+    sized = model.sample(3, num_atoms=[1, 3, 4], progress=False, sampler=BlockSampler(2, 0.5))
+    assert sized.graphs.node_counts().tolist() == [1, 3, 4]
+
+
+@pytest.mark.parametrize("trunk", ["shared", "separate"])
+def test_calls_per_graph_are_steps_and_finished_blocks_whatever_the_batch(trunk):
+    sizes = {"max_nodes": 6, "node_dim": 16, "edge_dim": 8, "layers": 1, "heads": 2}
+    model = PARD.seeded(PARDConfig(**sizes, trunk=trunk), seed=1)
+    sampler = BlockSampler(3, steps_per_element=100)
+    for size in (1, 4, 100):
+        drawn = sample_graphs(model, 5, num_nodes=[1, 2, 6, 6, 4], batch_size=size, sampler=sampler, progress=False)
+        block = drawn.graphs.block
+        assert block is not None
+        blocks = sum(
+            int(block[a:b].max()) + 1 for a, b in zip(drawn.graphs.ptr[:-1], drawn.graphs.ptr[1:], strict=True)
+        )
+        assert drawn.evaluations == blocks * (3 + (1 if trunk == "shared" else 2)) / 5
+
+
+def test_calls_per_graph_of_gdss_do_not_depend_on_the_batch(run):
+    generator = load_generator(run)[0]
+    for size in (None, 2, 5):
+        drawn = sample_graphs(generator, 7, batch_size=size, progress=False)
+        assert drawn.evaluations == 2 * 8 and drawn.path_consistent is None
+
+
+def test_no_samples_are_no_error(pard, run):
+    for folder in (pard, run):
+        samples = MoleculeGenerator.load(folder).sample(0, progress=False)
+        assert samples.smiles == [] and samples.evaluations == 0 and samples.path_consistent is None
+
+
+def test_a_model_of_plain_graphs_is_no_molecule_generator_but_draws_graphs(tmp_path):
+    model = PARD(PARDConfig(node_types=1, edge_types=1, node_dim=16, edge_dim=8, layers=1, heads=2))
+    model.save(tmp_path, metadata={"vocabulary": Vocabulary(("0",), ("1",), "generic").to_json()})
+    with pytest.raises(CheckpointError, match="sample_graphs"):
+        MoleculeGenerator.load(tmp_path)
+    generator, vocabulary, _ = load_generator(tmp_path)
+    assert vocabulary.scheme == "generic"
+    assert sample_graphs(generator, 2, num_nodes=[0, 5], steps=2, progress=False).graphs.num_graphs == 2
+
+
+def test_a_set_of_plain_graphs_is_not_built_as_molecules():
+    with pytest.raises(InputError, match="graphinv.build_graphs"):
+        build_dataset("community_small")

@@ -36,5 +36,5 @@ def test_it_is_short_and_its_links_lead_somewhere():
 def test_every_command_of_the_shell_examples_is_a_verb():
     from graphinv.cli import _VERBS
 
-    called = re.findall(r"^graphinv ((?:data )?\w+(?: gdss)?)", README, re.MULTILINE)
+    called = re.findall(r"^graphinv ((?:data )?\w+(?: gdss| pard)?)", README, re.MULTILINE)
     assert called and all(any(name == verb for verb in _VERBS) for name in called)

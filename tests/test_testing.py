@@ -113,6 +113,31 @@ def test_padding_leaks_are_found_by_value_by_nan_and_by_amount():
         testing.assert_no_padding_leak(lambda g: g.masked().x.mean((1, 2)), G)
 
 
+@pytest.mark.parametrize("dtype", [*DTYPES, torch.int64], ids=str)
+def test_a_function_that_looks_ahead_is_told_from_a_causal_one(dtype):
+    x = torch.randint(-3, 4, (6, 2), generator=torch.Generator().manual_seed(0)).to(dtype)
+    later = torch.tensor([False, False, True, False, True, True])
+    for seed in range(3):
+        testing.assert_causal(lambda x: x * 2, x, later, seed=seed)
+        testing.assert_causal(lambda x: x.cumsum(0), x, torch.arange(6) > 3, seed=seed)
+    with pytest.raises(AssertionError, match=r"later rows reach earlier ones: largest error .*\[3, 2\], seed 7"):
+        testing.assert_causal(lambda x: x.cumsum(0), x, later, seed=7)
+    for none in (torch.zeros(6, dtype=torch.bool), torch.ones(6, dtype=torch.bool)):
+        testing.assert_causal(lambda x: x + x.sum(), x, none)
+    testing.assert_causal(lambda x: x, x[:0], later[:0])
+
+
+def test_causality_is_exact_unless_a_tolerance_is_given():
+    x = torch.randn(4, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    later = torch.arange(4) > 1
+    testing.assert_causal(lambda x: x + 1e-12 * x.sum(), x, later, tolerance=1e-9)
+    with pytest.raises(AssertionError, match="earlier ones"):
+        testing.assert_causal(lambda x: x + 1e-12 * x.sum(), x, later)
+    before = x.clone()
+    testing.assert_causal(lambda x: x, x, later)
+    assert torch.equal(x, before)
+
+
 def test_round_trips_list_their_failures():
     testing.assert_round_trip(str, int, range(5))
     with pytest.raises(AssertionError, match=r"1 of 3.*\(' b', 'b'\)"):

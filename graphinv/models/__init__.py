@@ -2,7 +2,24 @@
 
 from graphinv.models.base import GraphGenerator
 from graphinv.models.gdss import GDSS
+from graphinv.models.pard import PARD
+from graphinv.models.pard_presets import PARDPreset, pard_preset, pard_presets
+from graphinv.models.pard_settings import BlockSampler, PARDConfig
 from graphinv.models.presets import GDSSPreset, gdss_preset, gdss_presets
 from graphinv.models.settings import GDSSConfig, SamplerConfig
 
-__all__ = ["GDSS", "GDSSConfig", "GDSSPreset", "GraphGenerator", "SamplerConfig", "gdss_preset", "gdss_presets"]
+__all__ = [
+    "GDSS",
+    "PARD",
+    "BlockSampler",
+    "GDSSConfig",
+    "GDSSPreset",
+    "GraphGenerator",
+    "PARDConfig",
+    "PARDPreset",
+    "SamplerConfig",
+    "gdss_preset",
+    "gdss_presets",
+    "pard_preset",
+    "pard_presets",
+]

@@ -79,7 +79,7 @@ def _properties(model: PARD, g: BlockBatch, size: Tensor, degree: Tensor) -> tup
     chance = (weights / weights.sum()).log()[start]
     ptr = index_to_ptr(owner, count)
     sizes = chance - segment_reduce(size.double(), ptr)
-    degrees = -segment_reduce(degree[first:].double(), ptr)
+    degrees = -segment_reduce(torch.where(g.next_size > 0, degree[first:].double(), 0.0), ptr)  # a stop has none
     degrees[has_nodes] -= degree[:first].double()
     return sizes.cpu(), degrees.cpu()
 

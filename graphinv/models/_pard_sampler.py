@@ -36,6 +36,7 @@ class _Graph:
 
     number: int
     target: int | None
+    plan: list[tuple[int, int]] | None = None
     size: int = 0
     degree: int = 0
     contexts: Contexts = ()
@@ -63,8 +64,9 @@ def draw_graphs(
     sampler: BlockSampler,
     batch_size: int,
     callback: Callable[[int, int, Any], None] | None,
+    plans: list[list[tuple[int, int]]] | None = None,
 ) -> GraphBatch:
-    """Draw n graphs; see ``PARD.sample``."""
+    """Draw n graphs; see ``PARD.sample``. ``plans`` gives size and degree of each block in place of drawing them."""
     if n < 0 or batch_size < 1:
         raise InputError(f"expected n >= 0 and batch_size >= 1, got {n} and {batch_size}")
     if not 0 <= seed < 2**31:
@@ -76,7 +78,10 @@ def draw_graphs(
     if num_nodes is None and not int(model.first_sizes.sum()):
         raise InputError("this model holds no block sizes: train it first, or pass num_nodes")
     draw = _Drawing(model, seed, sampler)
-    waiting = [_Graph(k, None if num_nodes is None else int(num_nodes[k])) for k in range(n - 1, -1, -1)]
+    waiting = [
+        _Graph(k, None if num_nodes is None else int(num_nodes[k]), None if plans is None else plans[k])
+        for k in range(n - 1, -1, -1)
+    ]
     active: list[_Graph] = []
     done: list[_Graph] = []
     while waiting or active:
@@ -136,10 +141,8 @@ class _Drawing:
         empty = self.net.empty_contexts(1)
         for g, size in zip(graphs, self._sizes(graphs, logits, noise), strict=True):
             g.size, g.contexts = size, empty
-        started = [g for g in graphs if g.size]
-        if started:
-            sizes = torch.tensor([g.size for g in graphs], device=self.device)
-            self._degrees(graphs, self.net.properties.first_degrees(sizes), noise)
+        sizes = torch.tensor([g.size for g in graphs], device=self.device)
+        self._degrees(graphs, self.net.properties.first_degrees(sizes), noise)
 
     def _sizes(self, graphs: list[_Graph], logits: Tensor, noise: PerGraphNoise) -> list[int]:
         """Draw sizes: known ones that leave the graph within its target, or within the largest of the model."""
@@ -160,6 +163,8 @@ class _Drawing:
         allowed = torch.where(allowed.any(1, keepdim=True), allowed, degree <= most)
         for g, value in zip(graphs, self._drawn(logits, allowed, noise), strict=True):
             g.degree = value
+            if g.plan is not None:
+                g.size, g.degree = g.plan[len(g.types)] if len(g.types) < len(g.plan) else (0, 0)
 
     def _drawn(self, logits: Tensor, allowed: Tensor, noise: PerGraphNoise) -> list[int]:
         logits = logits.cpu().to(torch.float64)

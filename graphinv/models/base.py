@@ -10,7 +10,8 @@ import dataclasses
 import json
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -22,7 +23,7 @@ from graphinv.data import GraphStore
 from graphinv.errors import CheckpointError, InputError
 from graphinv.graphs import GraphBatch
 
-__all__ = ["FORMAT", "GraphGenerator"]
+__all__ = ["FORMAT", "GraphGenerator", "evaluation"]
 
 FORMAT = 1
 Generator = TypeVar("Generator", bound="GraphGenerator")
@@ -62,6 +63,10 @@ class GraphGenerator(nn.Module, ABC):
     @abstractmethod
     def networks(self) -> dict[str, nn.Module]:
         """Return the networks by name; gradients are clipped for each by itself."""
+
+    def evaluated(self) -> list[nn.Module]:
+        """Return the modules whose calls are the cost of sampling; their first argument holds a batch of graphs."""
+        return list(self.networks().values())
 
     @abstractmethod
     def sample(
@@ -163,6 +168,17 @@ class GraphGenerator(nn.Module, ABC):
         file = averaged if weights == "ema" and averaged.exists() else folder / "model.safetensors"
         _load_weights(generator, file)
         return generator.eval(), content.get("metadata", {})
+
+
+@contextmanager
+def evaluation(model: nn.Module) -> Iterator[None]:
+    """Put ``model`` in eval mode for a while."""
+    training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(training)
 
 
 def _build(cls: type[GraphGenerator], values: Any, folder: Path) -> GraphGenerator:

@@ -21,7 +21,7 @@ from graphinv.graphs import GraphBatch
 from graphinv.models._ordered_store import ordered_store
 from graphinv.models._pard_batch import BlockBatch, block_batch
 from graphinv.models._pard_likelihood import LogLikelihood, log_likelihood, path_consistency
-from graphinv.models.base import GraphGenerator
+from graphinv.models.base import GraphGenerator, evaluation
 from graphinv.models.pard_settings import BlockSampler, PARDConfig
 from graphinv.nn.block_network import BlockInput, BlockNetwork, ParallelOutput
 from graphinv.ops.pairs import from_pairs, to_pairs
@@ -102,6 +102,10 @@ class PARD(GraphGenerator):
         """Return the one network, denoiser and block heads together."""
         return {"net": self.net}
 
+    def evaluated(self) -> list[nn.Module]:
+        """Return the trunks: they run once per denoising step, and once more for each finished block."""
+        return [trunk for trunk in (self.net.trunk, self.net.block_trunk) if trunk is not None]
+
     def prepare(self, store: GraphStore, *, progress: bool = True) -> GraphStore:
         """Return the store with the blocks of this model's order; keep the statistics that sampling needs.
 
@@ -131,7 +135,7 @@ class PARD(GraphGenerator):
             "pair_counts": pairs,
             "first_sizes": g.first_size,
             "sizes": torch.cat([g.first_size, g.next_size]),
-            "degrees": torch.cat([g.first_degree, g.next_degree]),
+            "degrees": torch.cat([g.first_degree, g.next_degree[g.next_size > 0]]),
         }
         for name, values in columns.items():
             counts = getattr(self, name)
@@ -251,7 +255,8 @@ class PARD(GraphGenerator):
         Raises:
             InputError: the model was not trained, or a graph does not fit it.
         """
-        return log_likelihood(self, batch, samples, seed)
+        with evaluation(self):
+            return log_likelihood(self, batch, samples, seed)
 
     def path_consistency(self, batch: GraphBatch) -> Tensor:
         """Return ``[B]`` bool: whether each drawn graph's own block order is the path on which it was generated."""
@@ -284,4 +289,5 @@ class PARD(GraphGenerator):
 
         sampler = sampler or self.config.sampler
         sampler = sampler if steps is None else replace(sampler, steps=steps)
-        return draw_graphs(self, n, seed, num_nodes, sampler, batch_size, callback)
+        with evaluation(self):
+            return draw_graphs(self, n, seed, num_nodes, sampler, batch_size, callback)

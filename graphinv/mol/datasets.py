@@ -9,6 +9,7 @@ import torch
 
 from graphinv.data import SPLITS, GraphStore, Vocabulary, apply_split, read_smiles
 from graphinv.data.manifests import DataFile, DatasetManifest, load_manifest, locate
+from graphinv.errors import InputError
 from graphinv.mol.build import Rejects, build_store
 
 __all__ = ["build_dataset"]
@@ -38,7 +39,7 @@ def build_dataset(
         workers, rejects_path, progress: as in ``build_store``.
 
     Raises:
-        InputError: there is no such data set.
+        InputError: there is no such data set, or it holds graphs that are not molecules.
         DownloadError: a file is neither at hand nor to be had.
 
     Example:
@@ -47,6 +48,11 @@ def build_dataset(
         (18500, 0)
     """
     manifest = load_manifest(name)
+    if manifest.kind != "molecules":
+        raise InputError(
+            f"data set {manifest.name} holds {manifest.kind}, not molecules; build it with "
+            f"graphinv.build_graphs or `graphinv data build {manifest.name}`"
+        )
     scheme = scheme or manifest.vocabulary.scheme
     if vocabulary is None and scheme == manifest.vocabulary.scheme:
         vocabulary = manifest.vocabulary

@@ -54,6 +54,8 @@ class BlockSettings:
                 raise InputError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.node_dim % self.heads or self.node_dim % 2:
             raise InputError(f"heads = {self.heads} and 2 must divide node_dim, got {self.node_dim}")
+        if self.recompute and self.norm == "batch":
+            raise InputError('recompute would move the statistics of norm "batch" twice a step; choose one of the two')
 
     @property
     def node_mask_type(self) -> int:

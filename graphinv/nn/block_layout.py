@@ -93,7 +93,8 @@ class CleanLayout:
         return logits.masked_fill(~self.reads.unsqueeze(-1), -torch.inf).softmax(-2).transpose(-1, -2)
 
     def _by_head(self, logits: Tensor, values: Tensor) -> Tensor:
-        return values.reshape(*values.shape[:-1], logits.size(-1), -1).transpose(-3, -2)  # [*, H, M, V]
+        heads = logits.size(-1)
+        return values.reshape(*values.shape[:-1], heads, values.size(-1) // heads).transpose(-3, -2)  # [*, H, M, V]
 
 
 class ParallelLayout(CleanLayout):
@@ -125,27 +126,41 @@ class ParallelLayout(CleanLayout):
         """Return ``[2, B, M, H, D]`` and ``[2, B, M, H, V]``."""
         weight, values = self._weights(logits), self._by_head(logits, values)
         edge, weight = weight @ pairs, weight.transpose(2, 3)  # [2, B, M, H, D], [2, B, H, M, M]
-        same = self.same.unsqueeze(1)
-        real = torch.stack([weight[0], weight[1].masked_fill(same, 0)]) @ values[0]
-        own = weight[1].masked_fill(~same, 0) @ values[1]
-        return edge, torch.stack([real[0], real[1] + own]).transpose(2, 3)
+        later, same = (m.unsqueeze(1).to(weight.dtype) for m in (self.later, self.same))
+        # masked before the product: what a noisy node must not see has to be an exact zero
+        past = torch.stack([weight[0], weight[1] * later]) @ values[0]
+        own = (weight[1] * same) @ values[1]
+        return edge, torch.stack([past[0], past[1] + own]).transpose(2, 3)
 
     def product(self, k: int, left: Tensor, right: Tensor) -> Tensor:
-        """Return the products ``[2, B, M, M, D]``; five batched matrix products of M x M per channel."""
-        left, right = left.movedim(-1, 2).contiguous(), right.movedim(-1, 2).contiguous()  # [2, B, D, M, M]
-        reads, later, same = (m.unsqueeze(1) for m in (self.reads, self.later, self.same))
-        size = left.size(-1)
-        earlier = later.transpose(-1, -2)
-        # pairs whose row is the later end (or both are): what the row reads
-        real_low = left[0].where(reads, 0) @ right[0]
-        past = left[1].where(later, 0) @ torch.cat([right[0], right[1]], -1)
-        noisy_low = past[..., :size].where(later, past[..., size:]) + left[1].where(same, 0) @ right[1]
+        """Return the products ``[2, B, M, M, D]``; seven batched matrix products of M x M per channel."""
+        reads, later, same = (m.unsqueeze(-1).to(left.dtype) for m in (self.reads, self.later, self.same))
+        (clean, noisy), (clean_right, noisy_right) = left, right
+        earlier = later.transpose(1, 2)
+        past, own = _channels(noisy * later), _channels(noisy * same)
+        clean, noisy = _channels(clean), _channels(noisy)
+        right_past, right_own = _channels(clean_right), _channels(noisy_right)
+        # pairs whose row is the later end, or both ends: what the row reads
+        clean_low = _channels(left[0] * reads) @ right_past
+        noisy_low = past @ right_past + own @ right_own
+        noisy_block = (past + own) @ right_own
         # pairs whose column is the later end: what the column reads
-        past = left[0] @ torch.cat([right[0].where(reads.transpose(-1, -2), 0), right[1].where(earlier, 0)], -1)
-        noisy_high = past[..., size:] + left[1] @ right[1].where(same, 0)
-        real = real_low.where(reads, past[..., :size])
-        noisy = noisy_low.where(reads, noisy_high)
-        return torch.stack([real, noisy]).movedim(2, -1)
+        clean_high = clean @ _channels(clean_right * reads.transpose(1, 2))
+        noisy_high = clean @ _channels(noisy_right * earlier) + noisy @ _channels(noisy_right * same)
+        parts = (_channels_last(p) for p in (clean_low, clean_high, noisy_low, noisy_block, noisy_high))
+        clean_low, clean_high, noisy_low, noisy_block, noisy_high = parts
+        return torch.stack(
+            [clean_low * reads + clean_high * earlier, noisy_low * later + noisy_block * same + noisy_high * earlier]
+        )
+
+
+def _channels(pairs: Tensor) -> Tensor:
+    """Return ``[B, D, M, M]`` of ``[B, M, M, D]``, contiguous."""
+    return pairs.movedim(-1, 1).contiguous()
+
+
+def _channels_last(pairs: Tensor) -> Tensor:
+    return pairs.movedim(1, -1)
 
 
 @dataclass

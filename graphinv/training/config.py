@@ -27,7 +27,7 @@ class TrainConfig:
         weight_decay: of the optimiser.
         optimizer: "adam" (weight decay in the gradient, GDSS) or "adamw" (decoupled, PARD).
         schedule: "exponential" multiplies the rate by ``gamma`` after each epoch (GDSS), "cosine" lets it fall step by
-            step to zero at ``max_epochs``.
+            step to zero at ``max_epochs`` or ``max_time``, whichever is nearer.
         gamma: factor of the exponential schedule.
         warmup: steps over which the rate rises linearly from zero.
         clip: gradient norm limit, for each network by itself; 0 switches clipping off.
@@ -76,16 +76,24 @@ class TrainConfig:
             parse_duration(self.max_time)
 
     @classmethod
-    def preset(cls, name: str, **changes: Any) -> TrainConfig:
-        """Return the settings that go with ``GDSS.preset(name)``.
+    def preset(cls, name: str, model: Literal["gdss", "pard"] = "gdss", **changes: Any) -> TrainConfig:
+        """Return the settings that go with ``GDSS.preset(name)`` or ``PARD.preset(name)``.
+
+        Raises:
+            InputError: that model has no such preset, or there is no such model.
 
         Example:
             >>> TrainConfig.preset("qm9", max_time="30m").batch_size
             1024
+            >>> TrainConfig.preset("qm9", "pard").optimizer
+            'adamw'
         """
-        from graphinv.models import gdss_preset
+        from graphinv.models import gdss_preset, pard_preset
 
-        return cls(**{**gdss_preset(name).training, **changes})
+        if model not in ("gdss", "pard"):
+            raise InputError(f"unknown model {model!r}; available: gdss, pard")
+        preset = gdss_preset(name) if model == "gdss" else pard_preset(name)
+        return cls(**{**preset.training, **changes})
 
 
 def parse_duration(text: str) -> timedelta:

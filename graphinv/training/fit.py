@@ -55,7 +55,7 @@ def train(
     settings = dataclasses.replace(config or TrainConfig(), **changes)
     folder = Path(directory)
     store = generator.prepare(store, progress=progress)
-    state = _resume_from(folder, generator, resume)
+    state = _resume_from(folder, generator, store, resume)
     folder.mkdir(parents=True, exist_ok=True)
     with atomic_path(folder / "train.json") as file:
         file.write_text(json.dumps(dataclasses.asdict(settings), indent=2) + "\n")
@@ -120,7 +120,9 @@ def _trainer(store: GraphStore, folder: Path, settings: TrainConfig, progress: b
         raise InputError(f"lightning refuses this training: {error}") from error
 
 
-def _resume_from(folder: Path, generator: GraphGenerator, resume: bool | Literal["auto"]) -> Path | None:
+def _resume_from(
+    folder: Path, generator: GraphGenerator, store: GraphStore, resume: bool | Literal["auto"]
+) -> Path | None:
     state = folder / "last" / "trainer.ckpt"
     if state.exists() and resume is False:
         raise InputError(f"{folder} holds a training already; resume it, or choose another directory")
@@ -128,7 +130,13 @@ def _resume_from(folder: Path, generator: GraphGenerator, resume: bool | Literal
         if resume is True:
             raise InputError(f"nothing to resume: {state} does not exist")
         return None
-    before = GraphGenerator.load(state.parent)[0].config
+    trained, metadata = GraphGenerator.load(state.parent)
+    before, labels = trained.config, metadata.get("vocabulary")
+    if labels != store.vocabulary.to_json():
+        raise InputError(
+            f"{folder} was trained on {labels}, the store has {store.vocabulary.to_json()}; "
+            "build the store with that vocabulary, or start anew in another directory"
+        )
     if type(before) is not type(generator.config) or _architecture(before) != _architecture(generator.config):
         now, then = _architecture(generator.config), _architecture(before)
         changed = {k: f"{then[k]} then, {now.get(k)} now" for k in then if then[k] != now.get(k)}

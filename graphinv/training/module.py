@@ -11,12 +11,13 @@ from typing import Any
 
 import lightning
 import torch
+from lightning.pytorch.callbacks import Timer
 from torch import Tensor
 
 from graphinv.data import GraphLoader, GraphStore
 from graphinv.graphs import GraphBatch
 from graphinv.models import GraphGenerator
-from graphinv.training.config import TrainConfig
+from graphinv.training.config import TrainConfig, parse_duration
 
 __all__ = ["GeneratorModule"]
 
@@ -78,7 +79,8 @@ class GeneratorModule(lightning.LightningModule):
         s = self.settings
         kind = torch.optim.AdamW if s.optimizer == "adamw" else torch.optim.Adam
         optimizer = kind(self.generator.parameters(), lr=s.learning_rate, weight_decay=s.weight_decay)
-        rule = torch.optim.lr_scheduler.LambdaLR(optimizer, _rate(s, max(1, len(self.train_dataloader()))))
+        factor = _rate(s, max(1, len(self.train_dataloader())), self._elapsed)
+        rule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": rule, "interval": "step"}}
 
     def configure_gradient_clipping(self, *args: Any, **kwargs: Any) -> None:
@@ -102,18 +104,25 @@ class GeneratorModule(lightning.LightningModule):
         values[f"{stage}_loss"] = torch.stack(list(values.values())).sum()
         self.log_dict(values, on_step=False, on_epoch=True, batch_size=batch.num_graphs, sync_dist=True)
 
+    def _elapsed(self) -> float:
+        """Return the seconds of training so far, those before a resume included."""
+        timers = [c for c in self.trainer.callbacks if isinstance(c, Timer)]  # type: ignore[attr-defined]
+        return timers[0].time_elapsed() if timers else 0.0
+
     def _generator(self, seed: int) -> torch.Generator:
         return torch.Generator(self.device).manual_seed(seed)
 
 
-def _rate(settings: TrainConfig, epoch: int) -> Callable[[int], float]:
-    """Return the factor on the learning rate at a step, for ``epoch`` steps an epoch."""
+def _rate(settings: TrainConfig, epoch: int, elapsed: Callable[[], float]) -> Callable[[int], float]:
+    """Return the factor on the learning rate at a step, for ``epoch`` steps an epoch and seconds ``elapsed()``."""
+    limit = math.inf if settings.max_time is None else parse_duration(settings.max_time).total_seconds()
 
     def factor(step: int) -> float:
         rise = min(1.0, (step + 1) / (settings.warmup + 1))
         if settings.schedule == "exponential":
             return float(rise * settings.gamma ** (step // epoch))
-        return rise * 0.5 * (1 + math.cos(math.pi * min(1.0, step / (settings.max_epochs * epoch))))
+        done = max(step / (settings.max_epochs * epoch), elapsed() / limit)
+        return rise * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
 
     return factor
 

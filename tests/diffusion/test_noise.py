@@ -133,3 +133,72 @@ def test_empty_fields_get_empty_noise(shape):
     for noise in (PerGraphNoise(torch.arange(batch)), GeneratorNoise(torch.Generator().manual_seed(0))):
         assert noise.normal(torch.zeros(batch, size, 2)).shape == (batch, size, 2)
         assert noise.symmetric(torch.zeros(batch, size, size)).shape == (batch, size, size)
+
+
+def entries_of(batch, size):
+    return torch.arange(size).expand(batch, -1)
+
+
+@pytest.mark.parametrize("keys", [SEEDED, -torch.arange(400) * 2**40], ids=["seeded", "far"])
+@pytest.mark.parametrize("child", [None, 0, 3])
+def test_uniform_draws_are_uniform(keys, child):
+    noise = PerGraphNoise(keys)
+    noise = noise if child is None else noise.child(torch.full_like(keys, child))
+    u = torch.stack([noise.uniform(entries_of(len(keys), 60)) for _ in range(5)]).flatten()
+    n = u.numel()
+    assert u.dtype == torch.float64 and 0 <= float(u.min()) and float(u.max()) < 1
+    assert abs(float(u.mean()) - 1 / 2) / math.sqrt(1 / 12 / n) < Z
+    assert abs(float(u.var()) - 1 / 12) / math.sqrt(1 / 180 / n) < Z
+    for c in torch.linspace(0.01, 0.99, 21).tolist():
+        assert abs(float((u < c).double().mean()) - c) / math.sqrt(c * (1 - c) / n) < Z
+    low_bits = (u * 2**53).long() & 0xFF  # all 53 bits are drawn, not a float32 widened
+    assert abs(float(low_bits.double().mean()) - 127.5) / math.sqrt((256**2 - 1) / 12 / n) < Z
+
+
+def test_uniform_draws_of_draws_graphs_entries_and_children_are_uncorrelated():
+    parts = [PerGraphNoise(SEEDED), *(PerGraphNoise(SEEDED).child(torch.full_like(SEEDED, k)) for k in (0, 1, 2))]
+    u = torch.stack([torch.stack([p.uniform(entries_of(len(SEEDED), 50)) for _ in range(3)]) for p in parts]) - 0.5
+    assert u.unique().numel() == u.numel()
+    for lag in (1, 2):
+        for axis in range(4):
+            length = u.size(axis) - lag
+            assert_uncorrelated(u.narrow(axis, lag, length), u.narrow(axis, 0, length))
+
+
+def test_equal_numbers_give_equal_draws_and_others_give_others():
+    entries = torch.tensor([[[3, 7], [7, 3]], [[3, 3], [9, 7]]])
+    u = PerGraphNoise(torch.tensor([1, 2])).uniform(entries)
+    assert u.shape == entries.shape
+    assert torch.equal(u[0], u[0].t()) and u[0, 0, 0] != u[0, 0, 1]
+    assert u[1, 0, 0] == u[1, 0, 1] and u[1].unique().numel() == 3
+    assert not torch.isin(u[0], u[1]).any()
+
+
+def test_uniform_draws_of_a_graph_and_its_parts_are_its_own_in_any_batch_and_padding():
+    keys, parts = torch.tensor([3, 99, 2**40, 99]), torch.tensor([0, 5, 1, 6])
+    noise, children = PerGraphNoise(keys), PerGraphNoise(keys).child(parts)
+    first = [noise.uniform(entries_of(4, 5)), children.uniform(entries_of(4, 5))]
+    second = [noise.uniform(entries_of(4, 5)), children.uniform(entries_of(4, 5))]
+    for k in range(4):
+        alone = PerGraphNoise(keys[k : k + 1])
+        assert torch.equal(alone.uniform(entries_of(1, 9))[0, :5], first[0][k])
+        assert torch.equal(alone.uniform(entries_of(1, 9))[0, :5], second[0][k])
+        part = PerGraphNoise(keys[k : k + 1]).child(parts[k : k + 1])
+        assert torch.equal(part.uniform(entries_of(1, 9))[0, :5], first[1][k])
+        assert torch.equal(part.uniform(entries_of(1, 9))[0, :5], second[1][k])
+    assert torch.equal(first[0][1], first[0][3]) and not torch.equal(first[1][1], first[1][3])
+
+
+def test_children_of_one_graph_differ_from_each_other_their_parent_and_grandchildren():
+    keys = torch.zeros(200, dtype=torch.int64)
+    children = PerGraphNoise(keys).child(torch.arange(200))
+    grandchildren = children.child(torch.arange(200))
+    u = torch.cat([p.uniform(entries_of(len(p.keys), 4)) for p in (PerGraphNoise(keys[:1]), children, grandchildren)])
+    assert u.unique().numel() == u.numel()
+
+
+def test_uniform_draws_of_no_graph_or_no_entry_are_empty():
+    for shape in ((0, 3), (2, 0), (2, 3, 0)):
+        noise = PerGraphNoise(torch.arange(shape[0]))
+        assert noise.uniform(torch.zeros(shape, dtype=torch.int64)).shape == shape
+        assert noise.child(torch.arange(shape[0])).uniform(torch.zeros(shape, dtype=torch.int64)).shape == shape

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from graphinv.errors import InputError
-from graphinv.models import gdss_presets
+from graphinv.models import gdss_presets, pard_presets
 from graphinv.training import TrainConfig
 from graphinv.training.config import parse_duration
 
@@ -33,6 +33,16 @@ def test_impossible_settings_are_refused(change):
         TrainConfig(**change)
 
 
-@pytest.mark.parametrize("name", gdss_presets())
-def test_every_preset_has_settings(name):
-    assert TrainConfig.preset(name, max_epochs=3).max_epochs == 3
+@pytest.mark.parametrize(
+    ("model", "name"), [("gdss", n) for n in gdss_presets()] + [("pard", n) for n in pard_presets()]
+)
+def test_every_preset_has_settings(model, name):
+    assert TrainConfig.preset(name, model, max_epochs=3).max_epochs == 3
+
+
+def test_a_preset_is_of_gdss_unless_told_otherwise_and_of_a_known_model():
+    assert TrainConfig.preset("qm9") == TrainConfig.preset("qm9", "gdss") != TrainConfig.preset("qm9", "pard")
+    with pytest.raises(InputError, match="gdss, pard"):
+        TrainConfig.preset("qm9", "nosuch")
+    with pytest.raises(InputError, match="available: .*planar"):
+        TrainConfig.preset("zinc250k-gmh", "pard")

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["draw_graphs"]
 
-_WASTE = 1.25  # a batch of blocks may compute this many times the pairs that exist
+_WASTE, _CALL = 1.25, 512  # a batch may compute this many times the pairs that exist, and what a call costs in pairs
 _FIRST, _LATER = 0, 1  # which draw of a block: its size and degree, or its diffusion
 
 
@@ -106,7 +106,7 @@ def _batches(graphs: list[_Graph], sampler: BlockSampler, batch_size: int) -> It
         exact, size, nodes = exact + g.pairs, max(size, g.size), max(nodes, g.nodes)
         padded = (len(chunk) + 1) * size * (size + 2 * nodes)
         if chunk and (
-            len(chunk) == batch_size or sampler.steps_of(g.elements) != steps or padded > _WASTE * exact
+            len(chunk) == batch_size or sampler.steps_of(g.elements) != steps or padded > _WASTE * exact + _CALL
         ):  # fmt: skip
             yield chunk
             chunk, exact, size, nodes = [], g.pairs, g.size, g.nodes

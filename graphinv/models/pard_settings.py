@@ -66,7 +66,8 @@ class PARDConfig:
         norm: "layer", "rms", or "batch" (the paper's code, which overwrites the residual stream).
         absolute: nodes see the number of their block.
         relative: pairs see how many blocks their ends are apart.
-        recompute: computes layers again in the backward pass instead of keeping them: less memory, more time.
+        recompute: what the backward pass computes again instead of keeping it: "none", "pairs" (the inside of pair
+            functions: a third less memory for little time) or "layers" (least memory).
         sampler: how samples are drawn unless told otherwise.
     """
 
@@ -88,7 +89,7 @@ class PARDConfig:
     norm: Literal["layer", "rms", "batch"] = "layer"
     absolute: bool = True
     relative: bool = True
-    recompute: bool = False
+    recompute: Literal["none", "pairs", "layers"] = "pairs"
     sampler: BlockSampler = BlockSampler()
 
     def __post_init__(self) -> None:

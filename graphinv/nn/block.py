@@ -12,13 +12,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
 
 from graphinv.errors import InputError
 from graphinv.nn.block_context import BlockContext
 from graphinv.nn.block_layout import BlockLayout
 from graphinv.nn.norm import NormKind, ResidualNorm
-from graphinv.nn.ppgn import PPGNLayer, mlp
+from graphinv.nn.ppgn import PPGNLayer, Recompute, again, mlp
 
 __all__ = ["BlockProperties", "BlockSettings", "Denoiser", "Trunk"]
 
@@ -33,7 +32,8 @@ class BlockSettings:
         node_dim, edge_dim, layers, heads: of the trunk.
         norm: "layer", "rms" or "batch".
         absolute, relative: give nodes their block number, pairs the number of blocks between their ends.
-        recompute: activation checkpointing: layers are computed again in the backward pass instead of kept.
+        recompute: what the backward pass computes again instead of keeping it: "none", the inside of pair functions
+            ("pairs": less memory for little time), or whole layers ("layers": least memory).
     """
 
     node_types: int
@@ -46,7 +46,7 @@ class BlockSettings:
     norm: NormKind = "layer"
     absolute: bool = True
     relative: bool = True
-    recompute: bool = False
+    recompute: Recompute = "pairs"
 
     def __post_init__(self) -> None:
         for name in ("node_types", "edge_types", "max_nodes", "node_dim", "edge_dim", "layers", "heads"):
@@ -54,8 +54,8 @@ class BlockSettings:
                 raise InputError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.node_dim % self.heads or self.node_dim % 2:
             raise InputError(f"heads = {self.heads} and 2 must divide node_dim, got {self.node_dim}")
-        if self.recompute and self.norm == "batch":
-            raise InputError('recompute would move the statistics of norm "batch" twice a step; choose one of the two')
+        if self.recompute == "layers" and self.norm == "batch":
+            raise InputError('recompute "layers" would move the statistics of norm "batch" twice a step; use "pairs"')
 
     @property
     def node_mask_type(self) -> int:
@@ -90,7 +90,7 @@ class Trunk(nn.Module):
         self.apart = nn.Embedding(s.max_nodes, s.edge_dim) if s.relative else None
         self.degree = nn.Embedding(s.max_nodes, s.node_dim) if timed else None
         self.time = mlp(s.node_dim, s.node_dim, s.node_dim) if timed else None
-        self.layers = nn.ModuleList(PPGNLayer(s.node_dim, s.edge_dim, s.heads, s.norm) for _ in range(s.layers))
+        self.layers = nn.ModuleList(PPGNLayer(s.node_dim, s.edge_dim, s.heads, s.norm, s.recompute == "pairs") for _ in range(s.layers))
         self.norm_node, self.norm_pair = ResidualNorm(s.node_dim, s.norm), ResidualNorm(s.edge_dim, s.norm)
         self.node_out, self.pair_out = mlp(s.node_dim, s.node_dim, s.node_dim), mlp(s.edge_dim, s.edge_dim, s.edge_dim)
 
@@ -115,10 +115,7 @@ class Trunk(nn.Module):
     def forward(self, x: Tensor, pairs: Tensor, layout: BlockLayout) -> tuple[Tensor, Tensor]:
         """Return nodes and pairs after all layers."""
         for k, layer in enumerate(self.layers):
-            if self.settings.recompute and self.training and torch.is_grad_enabled():
-                x, pairs = checkpoint(layer, x, pairs, layout, k, use_reentrant=False)
-            else:
-                x, pairs = layer(x, pairs, layout, k)
+            x, pairs = again(self.settings.recompute == "layers", layer, x, pairs, layout, k)
         _, x = self.norm_node(x, layout.node_mask)
         _, pairs = self.norm_pair(pairs, layout.pair_mask)
         return self.node_out(x), self.pair_out(pairs)

@@ -254,18 +254,17 @@ class StepLayout:
     def product(self, k: int, left: Tensor, right: Tensor) -> Tensor:
         """Return the products of the new pairs; their cost is (new rows) x (all rows)^2 per channel."""
         past_left, past_right, c = self.context.left[k], self.context.right[k], self.old
-        reads = self.all_mask[:, None, None, :]
-        left_rows = self.rows(left).movedim(-1, 1).where(reads, 0)  # [B, D, s, c + s]
-        left_columns = self.columns(left).movedim(-1, 1).where(reads[..., c:], 0)  # [B, D, c, s]
-        right_rows, right_columns = self.rows(right).movedim(-1, 1), self.columns(right).movedim(-1, 1)
+        reads = self.all_mask[:, None, :, None]
+        left_rows = _channels(self.rows(left).where(reads, 0))  # [B, D, s, c + s]
+        left_columns = _channels(self.columns(left).where(reads[:, :, c:], 0))  # [B, D, c, s]
+        right_rows, right_columns = _channels(self.rows(right)), _channels(self.columns(right))
         if self.keep:
-            self._keep(
-                left=_grown(past_left, left_rows, left_columns), right=_grown(past_right, right_rows, right_columns)
-            )
-        rows = torch.cat([left_rows[..., :c] @ past_right, left_rows[..., :c] @ right_columns], -1)
-        rows = rows + left_rows[..., c:] @ right_rows
-        columns = past_left @ right_columns + left_columns @ right_rows[..., c:]
-        return self.join(rows.movedim(1, -1), columns.movedim(1, -1))
+            grown = {"left": (past_left, left_rows, left_columns), "right": (past_right, right_rows, right_columns)}
+            self._keep(**{name: _grown(*parts) for name, parts in grown.items()})
+        past, own = left_rows[..., :c].contiguous(), left_rows[..., c:].contiguous()
+        rows = torch.cat([past @ past_right, past @ right_columns], -1) + own @ right_rows
+        columns = past_left @ right_columns + left_columns @ right_rows[..., c:].contiguous()
+        return self.join(_channels_last(rows), _channels_last(columns))
 
     def node_summary(self, pairs: Tensor) -> Tensor:
         """Return ``[B, s, 2 D]``."""

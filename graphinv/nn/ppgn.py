@@ -6,14 +6,27 @@ ever held per pair. What reads what is the layout's business (``block_layout``);
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any, Literal
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from graphinv.nn.block_layout import BlockLayout
 from graphinv.nn.norm import NormKind, ResidualNorm
 
-__all__ = ["PPGN", "EdgeTransformer", "PPGNLayer", "mlp"]
+__all__ = ["PPGN", "EdgeTransformer", "PPGNLayer", "Recompute", "again", "mlp"]
+
+Recompute = Literal["none", "pairs", "layers"]
+
+
+def again(wanted: bool, function: Callable[..., Any], *args: Any) -> Any:
+    """Call ``function``; if ``wanted``, keep its arguments only and call it again in the backward pass."""
+    if wanted and torch.is_grad_enabled():
+        return checkpoint(function, *args, use_reentrant=False, preserve_rng_state=False)
+    return function(*args)
 
 
 def mlp(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
@@ -31,10 +44,12 @@ class EdgeTransformer(nn.Module):
         node_dim, edge_dim: channels of nodes and of pairs.
         heads: attention heads; must divide ``node_dim``.
         norm: "layer", "rms" or "batch".
+        recompute: compute the gate again in the backward pass.
     """
 
-    def __init__(self, node_dim: int, edge_dim: int, heads: int, norm: NormKind) -> None:
+    def __init__(self, node_dim: int, edge_dim: int, heads: int, norm: NormKind, recompute: bool = False) -> None:
         super().__init__()
+        self.recompute = recompute
         self.norm_node, self.norm_pair = ResidualNorm(node_dim, norm), ResidualNorm(edge_dim, norm)
         self.norm_mlp = ResidualNorm(node_dim, norm)
         self.node_qk = nn.Linear(node_dim, 2 * edge_dim)
@@ -51,8 +66,7 @@ class EdgeTransformer(nn.Module):
         x, normal = self.norm_node(x, layout.node_mask)
         pairs, normal_pairs = self.norm_pair(pairs, layout.pair_mask)
         p = layout.pair_sum(k, *self.node_qk(normal).chunk(2, -1))
-        gate, shift = self.pair_qk(normal_pairs).chunk(2, -1)
-        z = F.silu(torch.addcmul(shift + p, F.silu(p), gate))
+        z = again(self.recompute, _gated, p, self.pair_qk(normal_pairs))
         pairs = pairs + self.pair_out(z)
         summed, read = layout.attend(k, self.attention(z), z, self.value(normal))
         x = x + self.node_out(read.flatten(-2) + self._project(summed))
@@ -66,16 +80,23 @@ class EdgeTransformer(nn.Module):
         return out.flatten(-2) + self.pair_value.bias
 
 
+def _gated(p: Tensor, qk: Tensor) -> Tensor:
+    gate, shift = qk.chunk(2, -1)
+    return F.silu(torch.addcmul(shift + p, F.silu(p), gate))
+
+
 class PPGN(nn.Module):
     """Products of pair maps: E_ij += L sum_l SiLU(m1([E_il, E_li])) SiLU(m2(E_lj)), per channel, l over what is read.
 
     Args:
         edge_dim: channels of pairs.
         norm: "layer", "rms" or "batch".
+        recompute: compute the factors and the hidden layer of the MLP again in the backward pass.
     """
 
-    def __init__(self, edge_dim: int, norm: NormKind) -> None:
+    def __init__(self, edge_dim: int, norm: NormKind, recompute: bool = False) -> None:
         super().__init__()
+        self.recompute = recompute
         self.norm, self.norm_mlp = ResidualNorm(edge_dim, norm), ResidualNorm(edge_dim, norm)
         self.left_in, self.left_out = nn.Linear(2 * edge_dim, edge_dim), nn.Linear(edge_dim, edge_dim)
         self.right = mlp(edge_dim, edge_dim, edge_dim)
@@ -85,22 +106,29 @@ class PPGN(nn.Module):
     def forward(self, pairs: Tensor, layout: BlockLayout, k: int) -> Tensor:
         """Return the pairs after the layer ``k``."""
         pairs, normal = self.norm(pairs, layout.pair_mask)
+        left = again(self.recompute, self._left, normal, layout)
+        right = again(self.recompute, self._right, normal)
+        pairs = pairs + self.out(layout.product(k, left, right))
+        pairs, normal = self.norm_mlp(pairs, layout.pair_mask)
+        out: Tensor = pairs + again(self.recompute, self.mlp, normal)
+        return out
+
+    def _left(self, normal: Tensor, layout: BlockLayout) -> Tensor:
         own, mirror = self.left_in.weight.chunk(2, 1)  # of [E_ij, E_ji], without holding the two side by side
         left = F.linear(normal, own, self.left_in.bias) + layout.transpose(F.linear(normal, mirror))
-        left = F.silu(self.left_out(F.silu(left)))
-        pairs = pairs + self.out(layout.product(k, left, F.silu(self.right(normal))))
-        pairs, normal = self.norm_mlp(pairs, layout.pair_mask)
-        out: Tensor = pairs + self.mlp(normal)
-        return out
+        return F.silu(self.left_out(F.silu(left)))
+
+    def _right(self, normal: Tensor) -> Tensor:
+        return F.silu(self.right(normal))
 
 
 class PPGNLayer(nn.Module):
     """An edge transformer followed by a PPGN; see the two."""
 
-    def __init__(self, node_dim: int, edge_dim: int, heads: int, norm: NormKind) -> None:
+    def __init__(self, node_dim: int, edge_dim: int, heads: int, norm: NormKind, recompute: bool = False) -> None:
         super().__init__()
-        self.transformer = EdgeTransformer(node_dim, edge_dim, heads, norm)
-        self.ppgn = PPGN(edge_dim, norm)
+        self.transformer = EdgeTransformer(node_dim, edge_dim, heads, norm, recompute)
+        self.ppgn = PPGN(edge_dim, norm, recompute)
 
     def forward(self, x: Tensor, pairs: Tensor, layout: BlockLayout, k: int) -> tuple[Tensor, Tensor]:
         """Return nodes ``[*, Dn]`` and pairs ``[*, De]`` after the layer ``k``."""

@@ -1,0 +1,293 @@
+r"""Cost of block-autoregressive diffusion (PARD): graphinv, the official code and a plain transcription of it.
+
+All sides have the same widths and depth and train on, or redraw, the same molecules with explicit hydrogens. Every
+measurement is a process of its own, in turns, the sides one after the other and then in the opposite order. JSON lines:
+
+  train   one step: losses, backward and optimizer of all networks of a side, on --batch-size molecules
+  sample  the same number of graphs grown with the block sizes of the molecules at --steps denoising steps per block
+  step    one denoising step of the last --block nodes of one graph of n nodes, for each n of --nodes
+
+  cpu_s, iqr_s      median CPU seconds and their quartile distance; per_graph_s for each molecule of the batch
+  graphs_per_cpu_s  of part sample
+  new_rows, pairs   of part step: nodes and ordered pairs that a denoising step computes anew
+  extra_mb          10^6 bytes at the peak of the first run in a process over what was held before; also per graph
+  process_mb        the largest resident set of the first process, all runs and what the allocator kept included
+  ratio_cpu         CPU seconds (per graph) of the reference over those of this side: 5.0 is five times less; also
+                    ratio_memory
+  status            ok, timeout or error, the last two with a message
+
+The reference is the official code if --peer names a checkout of LingxiaoShawn/Pard, else the plain transcription.
+Sides plain and peer have two networks, one for block sizes and degrees; ours has one that does both, ours_separate two;
+peer_denoiser is the first of the official two alone. Weights are random, which costs the same. The other sides of
+graphinv: batch normalisation as the official code; layers recomputed in the backward pass; 8 times the graphs sampled
+together; at most one step per unknown node and pair of a block; no kept past.
+
+Examples:
+  python examples/benchmarks/pard.py --parts train --layers 2 --batch-size 4 --turns 1 --dataset smallmol
+  python examples/benchmarks/pard.py --parts train --peer ../Pard --out docs/benchmarks/pard.jsonl \
+      --sides peer peer_denoiser ours ours_separate
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import random
+import resource
+import shlex
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from _our_pard import VARIANTS, Ours, Variant
+from _pard_peer import Peer, commit_of
+from _plain_pard import Molecule, Plain, Setting
+from aggregators import MemoryMeter
+from rdkit import Chem
+from tqdm import tqdm
+
+from graphinv.data import read_smiles
+from graphinv.data.manifests import load_manifest, locate
+
+ATOMS = ("H", "C", "N", "O", "F")
+PARTS, SIDES = ("train", "sample", "step"), ("peer", "peer_denoiser", "plain", *VARIANTS)
+RSS_UNIT = 1 if sys.platform == "darwin" else 1024  # bytes
+Line = dict[str, Any]
+
+
+class Side(Protocol):
+    """What is measured of each implementation."""
+
+    parameters: int
+
+    def train_step(self) -> object: ...
+    def sample(self) -> object: ...
+    def one_step(self, n: int, block: int) -> Callable[[], object]: ...
+
+
+def make_side(side: str, molecules: list[Molecule], setting: Setting, args: argparse.Namespace) -> Side:
+    """Return one implementation with random weights from seed 0."""
+    torch.manual_seed(0)
+    if side in VARIANTS:
+        return Ours(molecules, setting, VARIANTS[side], most=max(args.nodes))
+    if side == "plain":
+        return Plain(molecules, setting)
+    if args.peer is None:
+        raise SystemExit(f"side {side} needs --peer, a checkout of LingxiaoShawn/Pard")
+    peer = Peer(args.peer, molecules, setting)
+    peer.nets = peer.nets[: 1 if side == "peer_denoiser" else 2]
+    return peer
+
+
+def draw_molecules(dataset: str, count: int, seed: int) -> list[Molecule]:
+    """Return ``count`` kekulised molecules of H, C, N, O and F, every hydrogen a node."""
+    manifest = load_manifest(dataset)
+    file = next(file for file in manifest.files if file.role == "molecules")
+    lines = list(read_smiles(locate(file, progress=False), manifest.column, header=manifest.header))
+    random.Random(seed).shuffle(lines)
+    molecules: list[Molecule] = []
+    for line in lines:
+        mol = Chem.AddHs(Chem.MolFromSmiles(line))
+        if len(molecules) < count and all(atom.GetSymbol() in ATOMS for atom in mol.GetAtoms()):
+            molecules.append(to_molecule(mol))
+        if len(molecules) == count:
+            return molecules
+    raise SystemExit(f"{dataset} has {len(molecules)} molecules of {', '.join(ATOMS)}, not {count}")
+
+
+def to_molecule(mol: Chem.Mol) -> Molecule:
+    """Return the types of atoms and bonds."""
+    Chem.Kekulize(mol, clearAromaticFlags=True)
+    edges = torch.zeros(mol.GetNumAtoms(), mol.GetNumAtoms(), dtype=torch.long)
+    for bond in mol.GetBonds():
+        i, j = bond.GetBeginAtomIdx(), bond.GetEndAtomIdx()
+        edges[i, j] = edges[j, i] = int(bond.GetBondTypeAsDouble())
+    return Molecule(torch.tensor([ATOMS.index(atom.GetSymbol()) for atom in mol.GetAtoms()]), edges)
+
+
+def timed(run: Callable[[], object], repeats: int) -> tuple[list[float], float]:
+    """Return CPU seconds of each repeat after a first one, and the peak memory of the first; 0 repeats: the first."""
+    with MemoryMeter() as meter:
+        start = time.process_time()
+        run()
+        seconds = [time.process_time() - start]
+    for _ in range(repeats):
+        start = time.process_time()
+        run()
+        seconds.append(time.process_time() - start)
+    return seconds[1:] or seconds, meter.extra_mb
+
+
+def measure(args: argparse.Namespace) -> list[Line]:
+    """Return the readings of one part of one side in this process."""
+    part, side = args.one
+    setting = replace(
+        Setting(), layers=args.layers, width=args.width, edge_width=args.edge_width, steps=args.steps, norm=args.norm
+    )
+    if part == "step":
+        setting = replace(setting, max_blocks=max(args.nodes) // args.block + 2, sizes=args.block + 2)
+    count = VARIANTS.get(side, Variant()).times * args.graphs if part == "sample" else args.batch_size
+    drawn = draw_molecules(args.dataset, count, args.seed)
+    tested = make_side(side, drawn, setting, args)
+    norm = tested.model.config.norm if isinstance(tested, Ours) else setting.norm
+    common: Line = {"status": "ok", "parameters": tested.parameters, "norm": norm}
+    if part == "step":
+        lines = []
+        for n in args.nodes:
+            run = tested.one_step(n, args.block)
+            run()
+            seconds, extra = timed(run, args.repeats)
+            old = n - args.block if side in VARIANTS and VARIANTS[side].cached else 0
+            touched = {"nodes": n, "new_rows": n - old, "pairs": n * n - old * old}
+            lines.append({**common, **touched, "cpu": seconds, "extra": [extra]})
+        return lines
+    counts = {"graphs": len(drawn), "mean_nodes": round(statistics.mean(len(m.nodes) for m in drawn), 1)}
+    torch.ones(1, requires_grad=True).sum().backward()  # what torch starts for itself does not count
+    tested.one_step(args.block + 2, args.block)()  # kernels are loaded before the first reading
+    seconds, extra = timed(*((tested.train_step, args.repeats) if part == "train" else (tested.sample, 0)))
+    counts["process_mb"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * RSS_UNIT / 1e6)
+    return [{**common, **counts, "cpu": seconds, "extra": [extra]}]
+
+
+def start(part: str, side: str, args: argparse.Namespace) -> list[Line]:
+    """Measure one part of one side in a new process."""
+    command = [sys.executable, __file__, *sys.argv[1:], "--one", part, side]
+    env = {**os.environ, "OMP_NUM_THREADS": str(args.threads), "MKL_NUM_THREADS": str(args.threads)}
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=args.limit_s, env=env)
+    except subprocess.TimeoutExpired:
+        return [{"status": "timeout", "message": f"not finished after {args.limit_s:g} s"}]
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        return [{"status": "error", "message": f"exit status {done.returncode}: {last}"}]
+    return list(json.loads(done.stdout.splitlines()[-1]))
+
+
+def summary(part: str, turns: list[Line]) -> Line:
+    """Return medians over the turns of one side, or how it failed."""
+    if turns[-1]["status"] != "ok":
+        return dict(turns[-1])
+    line = {key: value for key, value in turns[0].items() if key not in ("cpu", "extra")}
+    cpu, extra = (sum((turn[key] for turn in turns), []) for key in ("cpu", "extra"))
+    low, _, high = statistics.quantiles(cpu, n=4, method="inclusive") if len(cpu) > 1 else cpu * 3
+    figures = {"cpu_s": statistics.median(cpu), "iqr_s": high - low}
+    line |= {"extra_mb": round(statistics.median(extra), 1), "readings": len(cpu), "turns": len(turns)}
+    if graphs := line.get("graphs"):
+        line["extra_mb_per_graph"] = round(line["extra_mb"] / graphs, 2)
+        figures["per_graph_s"] = figures["cpu_s"] / graphs
+        if part == "sample":
+            figures["graphs_per_cpu_s"] = graphs / figures["cpu_s"]
+    return line | {key: float(f"{value:.4g}") for key, value in figures.items()}
+
+
+def ratios(line: Line, reference: Line | None) -> Line:
+    """Return what the reference costs over what this side does."""
+    if not reference or line["status"] != "ok" or reference["status"] != "ok":
+        return {}
+    found = {}
+    for name, total, per_graph in (("ratio_cpu", "cpu_s", "per_graph_s"), ("ratio_memory", "extra_mb", "extra_mb")):
+        key = per_graph if per_graph in line else total
+        found[name] = float(f"{reference[key] / line[key]:.3g}") if line[key] > 0 else None
+    return found
+
+
+def run_part(part: str, args: argparse.Namespace, bar: Any, emit: Callable[[Line], None]) -> None:
+    """Measure all sides of a part in turns; a side that failed is not tried again."""
+    turns: dict[str, list[list[Line]]] = {side: [] for side in args.sides}
+    for turn in range(args.turns):
+        for side in args.sides if turn % 2 == 0 else args.sides[::-1]:
+            bar.set_postfix_str(f"{part} {side}")
+            if all(lines[0]["status"] == "ok" for lines in turns[side]):
+                turns[side].append(start(part, side, args))
+            bar.update()
+    common: Line = {key: getattr(args, key) for key in ("layers", "width", "edge_width", "dataset", "seed")}
+    common |= {"block": args.block} if part == "step" else {"steps": args.steps}
+    common |= {
+        "device": "cpu",
+        "machine": machine(),
+        "threads": args.threads,
+        "torch": torch.__version__,
+        "commit": commit_of(Path(__file__).parent),
+    }
+    common |= {"peer_commit": commit_of(args.peer)} if args.peer else {}
+    common["command"] = command_line(sys.argv[1:])
+    done = {side: [summary(part, list(rows)) for rows in zip(*lines, strict=False)] for side, lines in turns.items()}
+    reference = done.get("peer") or done.get("plain") or []
+    for side in args.sides:
+        for i, line in enumerate(done[side]):
+            against = ratios(line, reference[i] if i < len(reference) else None)
+            emit({"name": f"pard_{part}", "side": side, **line, **against, **common})
+
+
+def machine() -> str:
+    """Return the name of the processor, or of its architecture where the system does not say."""
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text().splitlines() if path.exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return f"{names[0]}, {len(names)} processors" if names else platform.machine()
+
+
+def command_line(arguments: list[str]) -> str:
+    """Return the command of this run, without its output file and with the name alone of the checkout's folder."""
+    kept = []
+    for before, argument in zip(["", *arguments], arguments, strict=False):
+        if "--out" not in (before, argument):
+            kept.append(Path(argument).name if before == "--peer" else argument)
+    return shlex.join(["python", "examples/benchmarks/pard.py", *kept])
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="default: all")
+    parser.add_argument("--sides", nargs="+", choices=SIDES, help="default: ours, plain, and peer with --peer")
+    parser.add_argument("--peer", type=Path, help="checkout of LingxiaoShawn/Pard, which is run where it lies")
+    parser.add_argument("--dataset", default="qm9", help="known data set of molecules (default qm9)")
+    parser.add_argument("--seed", type=int, default=0, help="which molecules are drawn (default 0)")
+    parser.add_argument("--batch-size", type=int, default=8, help="molecules of a training step (default 8)")
+    parser.add_argument("--graphs", type=int, default=8, help="graphs sampled together (default 8)")
+    parser.add_argument("--steps", type=int, default=20, help="denoising steps per block (default 20)")
+    parser.add_argument("--layers", type=int, default=8, help="layers of each network (default 8)")
+    parser.add_argument("--width", type=int, default=256, help="node channels (default 256)")
+    parser.add_argument("--edge-width", type=int, default=64, help="pair channels (default 64)")
+    parser.add_argument("--norm", default="legacy_batch", choices=("legacy_batch", "layer"), help="of plain and peer")
+    parser.add_argument("--nodes", type=int, nargs="+", default=[16, 32, 64, 128], help="graph sizes of part step")
+    parser.add_argument("--block", type=int, default=4, help="nodes of a block in part step (default 4)")
+    parser.add_argument("--turns", type=int, default=3, help="processes per side and part (default 3)")
+    parser.add_argument("--repeats", type=int, default=3, help="timed runs per process (default 3; part sample: 1)")
+    parser.add_argument("--threads", type=int, default=1, help="threads of each process (default 1)")
+    parser.add_argument("--limit-s", type=float, default=600.0, help="seconds until a process is ended (default 600)")
+    parser.add_argument("--out", type=Path, help="append the lines to this file as well")
+    parser.add_argument("--one", nargs=2, metavar=("PART", "SIDE"), help="measure here, in this process, and once")
+    args = parser.parse_args()
+    args.sides = args.sides or ["ours", "plain", *(["peer"] if args.peer else [])]
+    return args
+
+
+def main() -> None:
+    args = parse()
+    if args.one:
+        torch.set_num_threads(args.threads)
+        print(json.dumps(measure(args)))
+        return
+
+    def emit(line: Line) -> None:
+        print(json.dumps(line), flush=True)
+        if args.out:
+            with args.out.open("a") as file:
+                file.write(json.dumps(line) + "\n")
+
+    with tqdm(total=len(args.parts) * len(args.sides) * args.turns, unit="process") as bar:
+        for part in args.parts:
+            run_part(part, args, bar, emit)
+
+
+if __name__ == "__main__":
+    main()

@@ -154,11 +154,7 @@ class PARD(GraphGenerator):
         return block_batch(batch, self.net.settings, self.config.max_hops, self._legacy)
 
     def processes(self) -> tuple[DiscreteDiffusion, DiscreteDiffusion]:
-        """Return the diffusions of node types and of pair types.
-
-        Raises:
-            InputError: the prior is the marginal, and no store was prepared yet.
-        """
+        """Return the diffusions of node types and of pair types; marginals are uniform before ``prepare``."""
         return tuple(self._process(counts) for counts in (self.node_counts, self.pair_counts))  # type: ignore[return-value]
 
     def _process(self, counts: Tensor) -> DiscreteDiffusion:
@@ -167,9 +163,8 @@ class PARD(GraphGenerator):
         elif self.config.prior == "uniform":
             process = DiscreteDiffusion.uniform(counts.numel())
         else:
-            if not int(counts.sum()):
-                raise InputError("the marginal prior needs counts: train this model, or call prepare(store)")
-            process = DiscreteDiffusion.marginal(counts.double().cpu())
+            counts = counts.cpu() if int(counts.sum()) else torch.ones_like(counts, device="cpu")
+            process = DiscreteDiffusion.marginal(counts.double())
         return process.to(counts.device)
 
     def losses(self, batch: GraphBatch, generator: torch.Generator | None = None) -> dict[str, Tensor]:

@@ -25,7 +25,7 @@ class PARDPreset:
     enzymes, which it does not have, follow community_small; qm9 (heavy atoms only) and smallmol are small models that
     two CPU cores train.
 
-    Not of the paper are: layer norm (it has batch norm for molecules), the absorbing prior (it has the uniform one),
+    Not of the paper are: layer norm (it has batch norm for molecules), noise by the marginals (it has uniform noise),
     one trunk for denoiser and block heads (it trains two networks), the exact block order, a time per block, the
     clipped gradient, averaged weights, single precision on grid, and kekulised bonds on MOSES.
     The fields norm, prior, trunk, order and block_time of ``PARDConfig`` choose the paper's.

@@ -22,8 +22,8 @@ class BlockSampler:
         temperature: divides the logits of nodes and pairs; below 1 sharpens, above 1 flattens.
     """
 
-    steps: int = 50
-    steps_per_element: float = 1.0
+    steps: int = 100
+    steps_per_element: float = 2.0
     temperature: float = 1.0
 
     def __post_init__(self) -> None:
@@ -38,7 +38,7 @@ class BlockSampler:
 
         Example:
             >>> BlockSampler(steps=20).steps_of(9), BlockSampler(steps=20).steps_of(100)
-            (9, 20)
+            (18, 20)
         """
         return max(1, min(self.steps, int(-(-elements * self.steps_per_element // 1))))
 
@@ -53,7 +53,7 @@ class PARDConfig:
         max_nodes: most nodes of a graph; bounds number, size and degree of blocks.
         max_hops: H of the block order; 0 is one block, plain diffusion of the whole graph.
         order: "tuple" compares walk counts hop by hop; "legacy" is the published code's weight, with its wrong ties.
-        prior: what noise is: "absorbing" (an unknown state), "marginal" (frequencies of the data) or "uniform".
+        prior: what noise is: "marginal" (frequencies of the data), "uniform" or "absorbing" (an unknown state).
         diffusion_steps: T, times of the training: 1/T .. 1.
         ce_weight: weight of the cross entropy beside the variational bound.
         block_time: each block of a training graph has a time of its own, instead of one per graph.
@@ -76,7 +76,7 @@ class PARDConfig:
     max_nodes: int = 9
     max_hops: int = 3
     order: Literal["tuple", "legacy"] = "tuple"
-    prior: Literal["absorbing", "marginal", "uniform"] = "absorbing"
+    prior: Literal["marginal", "uniform", "absorbing"] = "marginal"
     diffusion_steps: int = 50
     ce_weight: float = 0.1
     block_time: bool = True

@@ -90,7 +90,9 @@ class Trunk(nn.Module):
         self.apart = nn.Embedding(s.max_nodes, s.edge_dim) if s.relative else None
         self.degree = nn.Embedding(s.max_nodes, s.node_dim) if timed else None
         self.time = mlp(s.node_dim, s.node_dim, s.node_dim) if timed else None
-        self.layers = nn.ModuleList(PPGNLayer(s.node_dim, s.edge_dim, s.heads, s.norm, s.recompute == "pairs") for _ in range(s.layers))
+        self.layers = nn.ModuleList(
+            PPGNLayer(s.node_dim, s.edge_dim, s.heads, s.norm, s.recompute == "pairs") for _ in range(s.layers)
+        )
         self.norm_node, self.norm_pair = ResidualNorm(s.node_dim, s.norm), ResidualNorm(s.edge_dim, s.norm)
         self.node_out, self.pair_out = mlp(s.node_dim, s.node_dim, s.node_dim), mlp(s.edge_dim, s.edge_dim, s.edge_dim)
 

@@ -337,15 +337,23 @@ def test_preparing_counts_nodes_pairs_and_blocks_of_the_training_graphs_once():
     assert int(pard.sizes[0]) == stops and int((pard.sizes * torch.arange(8)).sum()) == batch.num_nodes
 
 
-def test_a_store_of_another_vocabulary_and_a_prior_without_counts_are_refused():
+def test_a_store_of_another_vocabulary_is_refused():
     with pytest.raises(InputError, match="node_types = 4"):
         PARD(replace(SMALL, node_types=3)).prepare(store(), progress=False)
     with pytest.raises(InputError, match="edge_types"):
         PARD(replace(SMALL, edge_types=2)).prepare(store(), progress=False)
     with pytest.raises(InputError, match="max_nodes"):
         PARD(replace(SMALL, max_nodes=6)).prepare(store(), progress=False)
-    with pytest.raises(InputError, match="marginal prior needs counts"):
-        PARD(replace(SMALL, prior="marginal")).loss(graphs(), seeded())
+
+
+def test_marginals_are_uniform_before_a_store_is_prepared_and_the_data_s_afterwards():
+    pard = PARD.seeded(replace(SMALL, prior="marginal"), 0)
+    uniform = [p.limit for p in PARD.seeded(replace(SMALL, prior="uniform"), 0).processes()]
+    assert all(torch.allclose(p.limit, q) for p, q in zip(pard.processes(), uniform, strict=True))
+    pard.prepare(store(), progress=False)
+    node, pair = (p.limit for p in pard.processes())
+    assert torch.allclose(node, pard.node_counts / pard.node_counts.sum().double(), atol=1e-5)
+    assert torch.allclose(pair, pard.pair_counts / pard.pair_counts.sum().double(), atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,106 @@
+"""Train a generator and judge what it draws along the way: one JSON line per snapshot of RUN/last.
+
+The training is the command line's, as a child process; a copy of RUN/last is kept every few minutes, and each copy is
+sampled afterwards, so that judging costs the training nothing. --no-train judges the snapshots that are there.
+
+Examples:
+  graphinv data build qm9 --atoms element+charge -o qm9.graphs
+  python examples/benchmarks/training_curve.py --data qm9.graphs -o runs/qm9 pard --preset qm9
+  python examples/benchmarks/training_curve.py --data qm9.graphs -o runs/qm9 --no-train --samples 10000
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import graphinv
+
+
+def parse() -> tuple[argparse.Namespace, list[str]]:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", required=True, help="a store written by graphinv data build")
+    parser.add_argument("-o", "--output", type=Path, required=True, help="the run directory; snapshots in RUN/curve")
+    parser.add_argument("--every", type=float, default=8, help="minutes between snapshots")
+    parser.add_argument("--samples", type=int, default=1000, help="molecules drawn from each snapshot")
+    parser.add_argument("--seed", type=int, default=0, help="of the samples")
+    parser.add_argument("--steps-per-element", type=float, default=None, help="of the sampler of PARD")
+    parser.add_argument("--steps", type=int, default=None, help="of the sampler")
+    parser.add_argument("--no-train", action="store_true", help="judge the snapshots that are there")
+    return parser.parse_known_args()
+
+
+def train(args: argparse.Namespace, settings: list[str]) -> None:
+    """Run graphinv train and copy RUN/last as it goes."""
+    command = [sys.executable, "-m", "graphinv.cli", "train", *settings, "--data", args.data, "-o", str(args.output)]
+    with subprocess.Popen(command) as child:
+        due = time.monotonic() + 60 * args.every
+        while child.poll() is None:
+            time.sleep(1)
+            if time.monotonic() > due:
+                due += 60 * args.every
+                snapshot(args.output)
+    if child.returncode:
+        sys.exit(child.returncode)
+    snapshot(args.output)
+
+
+def snapshot(run: Path) -> None:
+    """Copy RUN/last to RUN/curve/STEP unless it is there."""
+    try:
+        step = json.loads((run / "last" / "config.json").read_text())["metadata"]["progress"]["step"]
+        target = run / "curve" / f"{step:08d}"
+        if not target.exists():
+            shutil.copytree(run / "last", target, ignore=shutil.ignore_patterns("trainer.ckpt"))
+    except FileNotFoundError:
+        return  # not written yet, or replaced this very moment
+
+
+def judge(folder: Path, args: argparse.Namespace, store: Any) -> dict[str, Any]:
+    """Draw molecules from a snapshot and return what they are worth."""
+    generator = graphinv.MoleculeGenerator.load(folder)
+    wanted = {"steps": args.steps, "steps_per_element": args.steps_per_element}
+    wanted = {k: v for k, v in wanted.items() if v is not None}
+    sampler = {**vars(generator.generator.config.sampler), **wanted}
+    out = generator.sample(args.samples, seed=args.seed, sampler=type(generator.generator.config.sampler)(**sampler))
+    report = graphinv.evaluate(out.smiles, reference=store)
+    progress = generator.metadata["progress"]
+    rates = {k: report[k]["rate"] for k in ("valid_strict", "valid_relaxed", "unique", "novel")}
+    return {
+        "name": "training_curve",
+        "generator": generator.generator.kind,
+        "data": Path(args.data).stem,
+        **{k: progress[k] for k in ("epoch", "step", "seconds")},
+        **{k: v for k, v in progress.items() if k.endswith("loss")},
+        **rates,
+        "samples": args.samples,
+        "seed": args.seed,
+        "path_consistent": out.path_consistent,
+        "network_calls": out.evaluations,
+        "sampler": sampler,
+        "sampling_seconds": out.seconds,
+        "training": generator.metadata["training"],
+        "graphinv": generator.metadata["graphinv"],
+        "command": "python examples/benchmarks/training_curve.py " + " ".join(sys.argv[1:]),
+    }
+
+
+def main() -> None:
+    args, settings = parse()
+    if not args.no_train:
+        if not settings:
+            sys.exit("say what to train, such as: pard --preset qm9 (the arguments of graphinv train)")
+        train(args, settings)
+    store = graphinv.GraphStore.open(args.data)
+    for folder in sorted((args.output / "curve").iterdir()):
+        print(json.dumps(judge(folder, args, store)), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -33,8 +33,10 @@ VARIANTS = {
     "ours": Variant(),
     "ours_separate": Variant((("trunk", "separate"),)),
     "ours_batch_norm": Variant((("norm", "batch"),)),
-    "ours_recompute": Variant((("recompute", True),)),
+    "ours_kept": Variant((("recompute", "none"),)),
+    "ours_layers": Variant((("recompute", "layers"),)),
     "ours_x8": Variant(times=8),
+    "ours_x32": Variant(times=32),
     "ours_adaptive": Variant(adaptive=True),
     "ours_uncached": Variant(cached=False),
 }

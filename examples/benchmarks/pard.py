@@ -19,8 +19,8 @@ measurement is a process of its own, in turns, the sides one after the other and
 The reference is the official code if --peer names a checkout of LingxiaoShawn/Pard, else the plain transcription.
 Sides plain and peer have two networks, one for block sizes and degrees; ours has one that does both, ours_separate two;
 peer_denoiser is the first of the official two alone. Weights are random, which costs the same. The other sides of
-graphinv: batch normalisation as the official code; layers recomputed in the backward pass; 8 times the graphs sampled
-together; at most one step per unknown node and pair of a block; no kept past.
+graphinv: batch normalisation as the official code; nothing, or whole layers, recomputed in the backward pass; 8 and 32
+times the graphs sampled together; steps in proportion to the unknown nodes and pairs of a block; no kept past.
 
 Examples:
   python examples/benchmarks/pard.py --parts train --layers 2 --batch-size 4 --turns 1 --dataset smallmol

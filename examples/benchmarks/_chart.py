@@ -1,0 +1,47 @@
+"""Line charts as self-contained SVG text: a few series over one axis, for pages of docs/benchmarks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from xml.sax.saxutils import escape
+
+WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 640, 300, 52, 150, 34, 44
+COLOURS = ("#1f6feb", "#d9480f", "#2b8a3e", "#862e9c")
+
+Series = dict[str, Sequence[tuple[float, float]]]
+
+
+def line_chart(title: str, x_label: str, series: Series, low: float, high: float) -> str:
+    """Return the SVG of ``series`` (name -> points), the vertical axis from ``low`` to ``high``."""
+    last = max(x for points in series.values() for x, _ in points) or 1.0
+
+    def place(x: float, y: float) -> tuple[float, float]:
+        return (
+            LEFT + x / last * (WIDTH - LEFT - RIGHT),
+            HEIGHT - BOTTOM - (y - low) / (high - low) * (HEIGHT - TOP - BOTTOM),
+        )
+
+    parts = [text(LEFT, 20, title, "start", 14)]
+    for k in range(6):
+        value = low + k * (high - low) / 5
+        (x, y), (end, _) = place(0, value), place(last, value)
+        parts.append(f'<line x1="{x:.1f}" y1="{y:.1f}" x2="{end:.1f}" y2="{y:.1f}" stroke="#ddd"/>')
+        parts.append(text(LEFT - 6, y + 4, f"{value:.3g}", "end"))
+        parts.append(text(place(k * last / 5, low)[0], HEIGHT - BOTTOM + 16, f"{k * last / 5:.3g}", "middle"))
+    parts.append(text(place(last / 2, low)[0], HEIGHT - 8, x_label, "middle"))
+    for number, (name, points) in enumerate(series.items()):
+        colour = COLOURS[number % len(COLOURS)]
+        at = [place(x, y) for x, y in points]
+        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in at)
+        parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
+        parts += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colour}"/>' for x, y in at]
+        parts.append(text(WIDTH - RIGHT + 12, TOP + 12 + 18 * number, name, "start", colour=colour))
+    body = "\n".join(parts)
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-family="sans-serif">'
+    return f'{head}\n<rect width="{WIDTH}" height="{HEIGHT}" fill="white"/>\n{body}\n</svg>\n'
+
+
+def text(x: float, y: float, words: str, anchor: str, size: int = 11, colour: str = "#333") -> str:
+    """Return one line of text."""
+    where = f'x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" font-size="{size}" fill="{colour}"'
+    return f"<text {where}>{escape(words)}</text>"

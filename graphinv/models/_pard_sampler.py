@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["draw_graphs"]
 
 _WASTE, _CALL = 1.25, 512  # a batch may compute this many times the pairs that exist, and what a call costs in pairs
+_POOL = 2**30  # bytes of context that graphs under way may come to; at least one batch is under way
 _FIRST, _LATER = 0, 1  # which draw of a block: its size and degree, or its diffusion
 
 
@@ -82,10 +83,11 @@ def draw_graphs(
         _Graph(k, None if num_nodes is None else int(num_nodes[k]), None if plans is None else plans[k])
         for k in range(n - 1, -1, -1)
     ]
+    pool = max(batch_size, min(16 * batch_size, _POOL // draw.context_bytes()))
     active: list[_Graph] = []
     done: list[_Graph] = []
     while waiting or active:
-        entering = [waiting.pop() for _ in range(min(len(waiting), 2 * batch_size - len(active)))]
+        entering = [waiting.pop() for _ in range(min(len(waiting), pool - len(active)))]
         if entering:
             draw.enter(entering)
         active += entering
@@ -126,6 +128,12 @@ class _Drawing:
         trained = bool(model.sizes.sum())
         self.known_sizes = model.sizes.cpu() > 0 if trained else torch.ones_like(model.sizes, dtype=torch.bool)
         self.known_degrees = model.degrees.cpu() > 0 if trained else torch.ones_like(model.degrees, dtype=torch.bool)
+
+    def context_bytes(self) -> int:
+        """Return the size of what is kept of the largest graph, per trunk of the network."""
+        s, size = self.net.settings, self.model.max_nodes
+        floats = s.layers * size * (2 * size * s.edge_dim + 2 * s.edge_dim + s.node_dim)
+        return floats * next(self.model.parameters()).element_size()
 
     def noise(self, graphs: list[_Graph], part: int) -> PerGraphNoise:
         """Return the noise of the next block of each graph, one stream per ``part``."""

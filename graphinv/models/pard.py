@@ -276,7 +276,7 @@ class PARD(GraphGenerator):
             seed: graph k depends on (seed, k) only, up to floating-point rounding.
             num_nodes: ``[n]`` node counts to keep to; the model stops where it likes if None.
             steps: most denoising steps of a block, overriding the sampler's.
-            batch_size: blocks per network call; twice as many graphs are under way.
+            batch_size: most blocks per network call; more graphs are under way, as memory allows.
             callback: called as ``callback(finished, n, None)`` whenever graphs are finished.
             sampler: settings; the model's own if None.
         """

@@ -15,7 +15,9 @@ from graphinv.errors import InputError
 from graphinv.graphs import GraphBatch
 from graphinv.nn.block import BlockSettings
 
-__all__ = ["BlockBatch", "block_batch"]
+__all__ = ["COLUMNS", "BlockBatch", "block_batch", "block_columns"]
+
+COLUMNS = ("node_counts", "pair_counts", "first_sizes", "sizes", "degrees")
 
 
 @dataclass(frozen=True)
@@ -65,15 +67,15 @@ def block_batch(batch: GraphBatch, settings: BlockSettings, max_hops: int, legac
     local[place] = torch.arange(place.numel(), device=place.device)
     local = local - batch.ptr[graph]
     count, size = batch.num_graphs, int(batch.node_counts().max()) if batch.num_graphs else 0
-    types = batch.x.new_zeros(count, size)
+    types = batch.ptr.new_zeros(count, size)
     block = torch.full((count, size), settings.max_nodes, device=batch.x.device)
     degree = torch.zeros_like(block)
     mask = torch.zeros_like(block, dtype=torch.bool)
-    types[graph, local], block[graph, local] = batch.x, order.block
+    types[graph, local], block[graph, local] = batch.x.long(), order.block
     degree[graph, local], mask[graph, local] = order.degrees[number], True
     pairs = types.new_zeros(count, size, size)
     u, v = batch.edge_index
-    pairs[graph[u], local[u], local[v]] = 1 if batch.edge_attr is None else batch.edge_attr
+    pairs[graph[u], local[u], local[v]] = torch.ones_like(u) if batch.edge_attr is None else batch.edge_attr.long()
     ends = order.sizes.cumsum(0) - 1  # last node of each block among all sorted nodes
     owner = graph[place[ends]]
     last = owner * size + ends - batch.ptr[owner]
@@ -84,6 +86,23 @@ def block_batch(batch: GraphBatch, settings: BlockSettings, max_hops: int, legac
     return BlockBatch(
         types, pairs, block, degree, mask, order.sizes[first], order.degrees[first], last, after[0], after[1]
     )  # fmt: skip
+
+
+def block_columns(batch: GraphBatch, legacy: bool = False) -> dict[str, Tensor]:
+    """Return what a model counts of graphs that carry blocks: ``[*]`` int64 values for each of ``COLUMNS``.
+
+    Node types; types of joined pairs, once each; sizes of first blocks, 0 for a graph without nodes; sizes of all
+    blocks and 0 for each stop; degrees of all blocks.
+    """
+    block = batch.block if batch.block is not None else torch.zeros_like(batch.ptr[:0])
+    order = BlockOrder.from_blocks(block, batch.edge_index, batch.ptr, legacy)
+    once = batch.edge_index[0] < batch.edge_index[1]
+    types = torch.ones_like(batch.edge_index[0]) if batch.edge_attr is None else batch.edge_attr
+    first = torch.zeros_like(batch.ptr[1:])
+    filled = order.ptr.diff() > 0
+    first[filled] = order.sizes[order.ptr[:-1][filled]]
+    sizes = torch.cat([order.sizes, torch.zeros_like(first[filled])])
+    return dict(zip(COLUMNS, (batch.x, types[once], first, sizes, order.degrees), strict=True))
 
 
 def _check(batch: GraphBatch, settings: BlockSettings) -> None:

@@ -6,13 +6,13 @@ graphs that leave this order while they are generated are not in its support (``
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from graphinv.diffusion import block_order
+from graphinv.diffusion import PerGraphNoise, block_order
 from graphinv.errors import InputError
 from graphinv.graphs import GraphBatch
 from graphinv.models._pard_batch import BlockBatch
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from graphinv.models.pard import PARD
 
 __all__ = ["LogLikelihood", "log_likelihood", "path_consistency"]
+
+_GRAPHS = 256  # evaluated at once
 
 
 @dataclass(frozen=True)
@@ -52,20 +54,32 @@ def log_likelihood(model: PARD, batch: GraphBatch, samples: int, seed: int) -> L
         raise InputError(f"samples must be at least 1, got {samples}")
     if not int(model.first_sizes.sum()):
         raise InputError("this model holds no block sizes: train it first, or call prepare(store)")
-    g = model.block_batch(batch)
-    generator = torch.Generator(g.types.device).manual_seed(seed)
-    total, parts = torch.zeros(len(g.types), dtype=torch.float64), None
+    parts = []
+    for index in torch.split(torch.arange(batch.num_graphs), _GRAPHS):
+        g = model.block_batch(replace(batch, block=None).select(index.to(batch.ptr.device)))
+        parts.append(_of_graphs(model, g, PerGraphNoise(index.to(g.types.device) + (seed << 32)), samples))
+    empty = torch.zeros(0, dtype=torch.float64)
+    return LogLikelihood(*(torch.cat([empty, *part]) for part in zip(*parts, strict=True)) if parts else (empty,) * 3)
+
+
+def _of_graphs(model: PARD, g: BlockBatch, noise: PerGraphNoise, samples: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return log p of sizes and of degrees and the bound of the blocks, ``[B]`` float64 each."""
+    steps, count, size = model.config.diffusion_steps, len(g.types), g.types.size(1)
+    later = torch.triu_indices(size, size, 1, device=g.types.device)
+    entries = torch.cat([torch.arange(size, device=later.device), later[1] * (later[1] - 1) // 2 + later[0]])
+    total, losses = torch.zeros(count, dtype=torch.float64), None
     for _ in range(samples):
-        step, uniform = model.draw_noise(g, generator)
-        parts = model.losses_per_element(g, step, uniform)
-        for vlb, _, mask in (parts.node, parts.edge):
-            total -= model.config.diffusion_steps * torch.where(mask, vlb.double(), 0.0).sum(1).cpu() / samples
-    assert parts is not None
+        step = (noise.uniform(g.block if model.config.block_time else torch.zeros_like(g.block)) * steps).long() + 1
+        nodes, pairs = (noise.uniform(e.expand(count, -1)) for e in (entries[:size], entries[size:]))
+        losses = model.losses_per_element(g, step, torch.cat([nodes, pairs], 1))
+        for vlb, _, mask in losses.diffused().values():
+            total -= steps * torch.where(mask, vlb.double(), 0.0).sum(1).cpu() / samples
+    assert losses is not None
     node, pair = model.processes()
     pair_mask = to_pairs(g.mask.unsqueeze(1) & g.mask.unsqueeze(2))
     total -= torch.where(g.mask, node.prior_kl(g.types), 0.0).sum(1).cpu()
     total -= torch.where(pair_mask, pair.prior_kl(to_pairs(g.pairs)), 0.0).sum(1).cpu()
-    return LogLikelihood(*_properties(model, g, parts.size, parts.degree), total)
+    return (*_properties(model, g, losses.size, losses.degree), total)
 
 
 def _properties(model: PARD, g: BlockBatch, size: Tensor, degree: Tensor) -> tuple[Tensor, Tensor]:

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 __all__ = ["draw_graphs"]
 
 _WASTE, _CALL = 1.25, 512  # a batch may compute this many times the pairs that exist, and what a call costs in pairs
-_POOL = 2**30  # bytes of context that graphs under way may come to; at least one batch is under way
+_POOL = 2**30  # bytes of context that graphs under way may come to; at least one is under way
+_DAMAGED = "the model gives no numbers (NaN): its weights are damaged; take another checkpoint"
 _FIRST, _LATER = 0, 1  # which draw of a block: its size and degree, or its diffusion
 
 
@@ -72,8 +73,11 @@ def draw_graphs(
         raise InputError(f"expected n >= 0 and batch_size >= 1, got {n} and {batch_size}")
     if not 0 <= seed < 2**31:
         raise InputError(f"seed must be in 0..{2**31 - 1}, got {seed}")
-    if num_nodes is not None and (num_nodes.shape != (n,) or (n and not 0 <= int(num_nodes.min()))):
-        raise InputError(f"num_nodes must be [{n}] counts >= 0, got {list(num_nodes.shape)}")
+    num_nodes = None if num_nodes is None else torch.as_tensor(num_nodes)
+    if num_nodes is not None and (
+        num_nodes.shape != (n,) or num_nodes.is_floating_point() or (n and not 0 <= int(num_nodes.min()))
+    ):
+        raise InputError(f"num_nodes must be [{n}] integer counts >= 0, got {num_nodes.dtype} {list(num_nodes.shape)}")
     if num_nodes is not None and n and int(num_nodes.max()) > model.max_nodes:
         raise InputError(f"num_nodes goes up to {int(num_nodes.max())}, this model makes up to {model.max_nodes} nodes")
     if num_nodes is None and not int(model.first_sizes.sum()):
@@ -83,7 +87,7 @@ def draw_graphs(
         _Graph(k, None if num_nodes is None else int(num_nodes[k]), None if plans is None else plans[k])
         for k in range(n - 1, -1, -1)
     ]
-    pool = max(batch_size, min(16 * batch_size, _POOL // draw.context_bytes()))
+    pool = max(1, min(16 * batch_size, _POOL // draw.context_bytes()))
     active: list[_Graph] = []
     done: list[_Graph] = []
     while waiting or active:
@@ -130,10 +134,10 @@ class _Drawing:
         self.known_degrees = model.degrees.cpu() > 0 if trained else torch.ones_like(model.degrees, dtype=torch.bool)
 
     def context_bytes(self) -> int:
-        """Return the size of what is kept of the largest graph, per trunk of the network."""
+        """Return the size of what is kept of the largest graph."""
         s, size = self.net.settings, self.model.max_nodes
         floats = s.layers * size * (2 * size * s.edge_dim + 2 * s.edge_dim + s.node_dim)
-        return floats * next(self.model.parameters()).element_size()
+        return floats * len(self.model.evaluated()) * next(self.model.parameters()).element_size()
 
     def noise(self, graphs: list[_Graph], part: int) -> PerGraphNoise:
         """Return the noise of the next block of each graph, one stream per ``part``."""
@@ -177,7 +181,7 @@ class _Drawing:
     def _drawn(self, logits: Tensor, allowed: Tensor, noise: PerGraphNoise) -> list[int]:
         logits = logits.cpu().to(torch.float64)
         if bool(logits.isnan().any()):
-            raise InputError("the model gives no numbers (NaN): its weights are damaged; take another checkpoint")
+            raise InputError(_DAMAGED)
         p = logits.masked_fill(~allowed, -torch.inf).softmax(-1)
         # all mass may lie on what is not allowed
         p = torch.where(p.isfinite().all(-1, keepdim=True), p, allowed / allowed.sum(-1, keepdim=True))
@@ -218,13 +222,19 @@ class _Drawing:
             t, s = (torch.tensor(v / steps, dtype=torch.float64, device=self.device) for v in (k, k - 1))
             logits = self.net.denoise(contexts, NewBlock(x, e, numbers, degree, mask), t.expand(len(graphs)))
             x, e = (
-                process.step(now, out.float() / self.sampler.temperature, t, s, noise.uniform(entries))
+                process.step(now, self._tempered(out), t, s, noise.uniform(entries))
                 for process, now, out, entries in zip(
                     (self.node, self.pair), (x, e), logits, (nodes, pairs), strict=True
                 )
             )
+        if any(bool(out.isnan().any()) for out in logits):
+            raise InputError(_DAMAGED)
         e[:, place, contexts[0].mask.size(1) + place] = 0  # a node is not its own neighbour
         return NewBlock(x, e, numbers, degree, mask)
+
+    def _tempered(self, logits: Tensor) -> Tensor:
+        logits = logits.float()
+        return (logits - logits.amax(-1, keepdim=True)) / self.sampler.temperature
 
 
 def _entries(old: Tensor, place: Tensor, padded: int) -> tuple[Tensor, Tensor]:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar, get_type_hints
 
 import torch
 from torch import Tensor, nn
@@ -167,7 +167,10 @@ class GraphGenerator(nn.Module, ABC):
         averaged = folder / "ema.safetensors"
         file = averaged if weights == "ema" and averaged.exists() else folder / "model.safetensors"
         _load_weights(generator, file)
-        return generator.eval(), content.get("metadata", {})
+        metadata = content.get("metadata", {})
+        if not isinstance(metadata, dict):
+            raise CheckpointError(f"{folder / 'config.json'}: metadata must be an object, got {metadata!r}")
+        return generator.eval(), metadata
 
 
 @contextmanager
@@ -191,9 +194,22 @@ def _build(cls: type[GraphGenerator], values: Any, folder: Path) -> GraphGenerat
         )
     try:
         config = cls.config_class(**values)
+        _check_types(config)
         return cls(config)  # type: ignore[call-arg]
-    except (TypeError, ValueError, RuntimeError) as error:
+    except (AttributeError, TypeError, ValueError, RuntimeError) as error:
         raise CheckpointError(f"{folder / 'config.json'} describes no model that can be built: {error}") from error
+
+
+def _check_types(config: Any) -> None:
+    """Raise TypeError where a number, a flag or a nested record of ``config`` is of another type."""
+    kinds: dict[Any, Any] = {int: int, float: (int, float), bool: bool, str: str}
+    for name, hint in get_type_hints(type(config)).items():
+        value = getattr(config, name)
+        wanted = kinds.get(hint, hint if dataclasses.is_dataclass(hint) else object)
+        if not isinstance(value, wanted) or (hint is not bool and isinstance(value, bool)):
+            raise TypeError(f"{name} must be {hint.__name__}, got {value!r}")
+        if dataclasses.is_dataclass(value):
+            _check_types(value)
 
 
 def _read_json(file: Path) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from graphinv.diffusion import DiscreteDiffusion
 from graphinv.errors import InputError
 from graphinv.graphs import GraphBatch
 from graphinv.models._ordered_store import ordered_store
-from graphinv.models._pard_batch import BlockBatch, block_batch
+from graphinv.models._pard_batch import COLUMNS, BlockBatch, block_batch, block_columns
 from graphinv.models._pard_likelihood import LogLikelihood, log_likelihood, path_consistency
 from graphinv.models.base import GraphGenerator, evaluation
 from graphinv.models.pard_settings import BlockSampler, PARDConfig
@@ -71,15 +71,10 @@ class PARD(GraphGenerator):
         super().__init__(config, config.max_nodes)
         c = config
         self.net = BlockNetwork(c.shapes(), shared=c.trunk == "shared")
-        counts = {
-            "node_counts": c.node_types,
-            "pair_counts": c.edge_types + 1,
-            "first_sizes": c.max_nodes + 1,
-            "sizes": c.max_nodes + 1,
-            "degrees": c.max_nodes,
-        }
-        for name, size in counts.items():
-            self.register_buffer(name, torch.zeros(size, dtype=torch.long))
+        lengths = (c.node_types, c.edge_types + 1, c.max_nodes + 1, c.max_nodes + 1, c.max_nodes)
+        for name, length in zip(COLUMNS, lengths, strict=True):
+            self.register_buffer(name, torch.zeros(length, dtype=torch.long))
+        self._made: tuple[Any, tuple[DiscreteDiffusion, DiscreteDiffusion]] | None = None
 
     @classmethod
     def preset(cls, name: str, *, seed: int = 0, **changes: Any) -> PARD:
@@ -122,24 +117,14 @@ class PARD(GraphGenerator):
         store = ordered_store(
             super().prepare(store, progress=progress), self.config.max_hops, self._legacy, progress=progress
         )
-        for name in ("node_counts", "pair_counts", "first_sizes", "sizes", "degrees"):
-            getattr(self, name).zero_()
-        for index in torch.split(store.indices("train"), 4096):
-            self._count(self.block_batch(store.batch(index)))
+        train = store.indices("train")
+        counts = {name: getattr(self, name).zero_() for name in COLUMNS}
+        for index in torch.split(train, 4096):
+            for name, values in block_columns(store.batch(index), self._legacy).items():
+                counts[name] += torch.bincount(values, minlength=len(counts[name])).to(counts[name].device)
+        nodes = store.node_counts(train)
+        self.pair_counts[0] += int((nodes * (nodes - 1) // 2).sum()) - int(self.pair_counts.sum())
         return store
-
-    def _count(self, g: BlockBatch) -> None:
-        pairs = to_pairs(g.pairs)[to_pairs(g.mask.unsqueeze(1) & g.mask.unsqueeze(2))]
-        columns = {
-            "node_counts": g.types[g.mask],
-            "pair_counts": pairs,
-            "first_sizes": g.first_size,
-            "sizes": torch.cat([g.first_size, g.next_size]),
-            "degrees": torch.cat([g.first_degree, g.next_degree[g.next_size > 0]]),
-        }
-        for name, values in columns.items():
-            counts = getattr(self, name)
-            counts += torch.bincount(values, minlength=counts.numel()).to(counts.device)
 
     @property
     def _legacy(self) -> bool:
@@ -155,7 +140,11 @@ class PARD(GraphGenerator):
 
     def processes(self) -> tuple[DiscreteDiffusion, DiscreteDiffusion]:
         """Return the diffusions of node types and of pair types; marginals are uniform before ``prepare``."""
-        return tuple(self._process(counts) for counts in (self.node_counts, self.pair_counts))  # type: ignore[return-value]
+        counts = (self.node_counts, self.pair_counts)
+        key = [(id(c), c._version, c.device) for c in counts]  # looking at the counts would wait for a GPU
+        if self._made is None or self._made[0] != key:
+            self._made = key, (self._process(counts[0]), self._process(counts[1]))
+        return self._made[1]
 
     def _process(self, counts: Tensor) -> DiscreteDiffusion:
         if self.config.prior == "absorbing":
@@ -171,7 +160,8 @@ class PARD(GraphGenerator):
         """Return the losses in nats per graph: of node types, pair types, block sizes and block degrees.
 
         Each element has VLB + ce_weight CE at one time t of 1/T .. 1 (VLB: the term of t, not multiplied by T), summed
-        over all blocks; each pair counts once.
+        over all blocks; each pair counts once. A stop is a next block of size 0 and degree 0. ``batch.block``, where a
+        batch carries it, is taken for this model's order, as ``prepare`` makes it.
         """
         g = self.block_batch(batch)
         step, uniform = self.draw_noise(g, generator)
@@ -240,12 +230,13 @@ class PARD(GraphGenerator):
     def log_likelihood(self, batch: GraphBatch, *, samples: int = 16, seed: int = 0) -> LogLikelihood:
         """Estimate a lower bound on the log probability of each graph, in nats.
 
-        Sizes and degrees are exact; blocks get their variational bound at ``samples`` random times and noises each.
+        Sizes and degrees are exact, as the heads give them (sampling also leaves out what was never seen in training);
+        blocks get their variational bound at ``samples`` random times and noises each.
 
         Args:
-            batch: the graphs.
+            batch: the graphs; their blocks are those of their own order, whatever they carry.
             samples: draws per graph; the error of the estimate falls with their square root.
-            seed: of the draws.
+            seed: graph k depends on (seed, k) only.
 
         Raises:
             InputError: the model was not trained, or a graph does not fit it.

@@ -12,7 +12,7 @@ from typing import Any
 from graphinv.errors import InputError
 from graphinv.models.pard_settings import BlockSampler, PARDConfig
 
-__all__ = ["PARDPreset", "pard_preset", "pard_presets"]
+__all__ = ["PARD_TRAINING", "PARDPreset", "pard_preset", "pard_presets"]
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,8 @@ def _training(batch_size: int, epochs: int, rate: float, warmup: int = 0, **chan
     settings = {"batch_size": batch_size, "max_epochs": epochs, "learning_rate": rate, "warmup": warmup}
     return {**settings, "optimizer": "adamw", "weight_decay": 0.01, "schedule": "cosine", **changes}
 
+
+PARD_TRAINING = _training(64, 30, 4e-4, warmup=300)  # of a store without a preset: network and rate of the paper's QM9
 
 _COMMUNITY: dict[str, Any] = {"relative": False, "ce_weight": 0.01}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from math import inf
 from typing import Literal
 
 from graphinv.errors import InputError
@@ -27,7 +28,7 @@ class BlockSampler:
     temperature: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.steps < 1 or not self.steps_per_element > 0 or not self.temperature > 0:
+        if self.steps < 1 or not 0 < self.steps_per_element < inf or not 0 < self.temperature < inf:
             raise InputError(
                 "expected steps >= 1, steps_per_element > 0 and temperature > 0, "
                 f"got {self.steps}, {self.steps_per_element} and {self.temperature}"

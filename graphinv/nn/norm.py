@@ -80,14 +80,14 @@ class MaskedBatchNorm(nn.Module):
         """Normalise ``x`` ``[*, C]`` with the statistics of the rows in ``mask`` ``[*]`` (all if None)."""
         mean, var = self._statistics(x, mask) if self.training else (self.running_mean, self.running_var)
         scale = self.weight * (var + self.eps).rsqrt()
-        return torch.addcmul(self.bias - mean * scale, x, scale)
+        return torch.addcmul(self.bias - mean * scale, x.to(scale.dtype), scale)
 
     def _statistics(self, x: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
-        rows = x.flatten(0, -2)
-        weight = x.new_ones(rows.size(0)) if mask is None else mask.flatten().to(x.dtype)
+        rows = x.flatten(0, -2).to(self.running_mean.dtype)  # under autocast x may be of half precision
+        weight = rows.new_ones(len(rows), 1) if mask is None else mask.reshape(-1, 1).to(rows.dtype)
         count = weight.sum().clamp(min=1)
-        mean = weight @ rows / count
-        var = weight @ (rows - mean).square() / count
+        mean = (weight * rows).sum(0) / count
+        var = (weight * (rows - mean).square()).sum(0) / count
         with torch.no_grad():
             self.running_mean.lerp_(mean, self.momentum)
             self.running_var.lerp_(var * count / (count - 1).clamp(min=1), self.momentum)

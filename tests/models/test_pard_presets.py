@@ -8,7 +8,7 @@ import pytest
 
 from graphinv.data.manifests import list_datasets, load_manifest
 from graphinv.errors import InputError
-from graphinv.models import PARD, PARDConfig, pard_preset, pard_presets
+from graphinv.models import PARD, PARD_TRAINING, PARDConfig, pard_preset, pard_presets
 from graphinv.training import TrainConfig
 
 
@@ -54,6 +54,15 @@ def test_no_preset_leaves_the_defaults_of_norm_prior_trunk_and_order():
         c = pard_preset(name).model
         for field in ("norm", "prior", "trunk", "order", "block_time", "context_noise"):
             assert getattr(c, field) == getattr(default, field)
+
+
+def test_the_training_without_a_preset_is_of_the_kind_of_the_presets():
+    settings = TrainConfig(**PARD_TRAINING)
+    assert (settings.batch_size, settings.max_epochs, settings.learning_rate, settings.warmup) == (64, 30, 4e-4, 300)
+    for name in pard_presets():
+        training = TrainConfig(**pard_preset(name).training)
+        for field in ("optimizer", "weight_decay", "schedule"):
+            assert getattr(settings, field) == getattr(training, field), name
 
 
 def test_an_unknown_preset_is_told_with_the_known_ones():

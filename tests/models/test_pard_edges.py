@@ -1,0 +1,146 @@
+"""What users meet at the edges of PARD: other types, other blocks, odd settings, damaged checkpoints."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+
+from graphinv.data import GraphStore
+from graphinv.errors import CheckpointError, InputError
+from graphinv.graphs import GraphBatch
+from graphinv.models import PARD, BlockSampler, GraphGenerator, PARDConfig
+from graphinv.models import _pard_sampler as sampling
+from graphinv.testing import random_graphs
+
+TINY = PARDConfig(
+    node_types=4, edge_types=3, max_nodes=6, node_dim=16, edge_dim=8, layers=1, heads=2, diffusion_steps=4
+)
+
+
+def graphs(count=12, seed=0):
+    return random_graphs(count, max_nodes=6, seed=seed)
+
+
+def model(batch=None, **changes):
+    pard = PARD.seeded(replace(TINY, **changes), 0)
+    batch = graphs() if batch is None else batch
+    pard.prepare(GraphStore.from_graphs(batch, split_id=[0] * batch.num_graphs), progress=False)
+    return pard.eval()
+
+
+def test_the_likelihood_of_a_graph_depends_on_its_number_and_the_seed_only():
+    pard, batch = model().double(), graphs()
+    together = pard.log_likelihood(batch, samples=2, seed=3)
+    first = pard.log_likelihood(batch.select([0, 1, 2]), samples=2, seed=3)
+    assert torch.allclose(together.total[:3], first.total, atol=1e-4)
+    other = pard.log_likelihood(batch.select([0, 1, 2]), samples=2, seed=4)
+    assert not torch.allclose(other.blocks, first.blocks)
+
+
+def test_the_likelihood_is_of_the_graph_whatever_blocks_it_carries():
+    pard, batch = model(), graphs()
+    carried = replace(batch, block=torch.zeros_like(batch.x))
+    a, b = (pard.log_likelihood(g, samples=1).total for g in (batch, carried))
+    assert torch.equal(a, b) and bool(a.isfinite().all())
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.int32, torch.uint8])
+def test_types_may_be_of_any_integer_type(dtype):
+    batch = graphs()
+    narrow = replace(batch, x=batch.x.to(dtype), edge_attr=batch.edge_attr.to(dtype))
+    pard = model()
+    a, b = (pard.loss(g, torch.Generator().manual_seed(0)) for g in (batch, narrow))
+    assert torch.equal(a, b)
+
+
+def test_graphs_without_nodes_are_drawn_as_often_as_they_were_seen():
+    half = GraphBatch.from_graphs([graphs(20), *[_nothing() for _ in range(20)]])
+    pard = model(half)
+    counts = pard.sample(400, seed=0).node_counts()
+    assert abs(int((counts == 0).sum()) - 200) < 5 * 10
+    assert bool(pard.log_likelihood(_nothing(), samples=1).sizes.isfinite().all())
+    assert pard.loss(_nothing()).detach() == 0
+
+
+def _nothing():
+    none = torch.zeros(0, dtype=torch.long)
+    return GraphBatch.single(none, none.reshape(2, 0), none)
+
+
+def test_fewer_graphs_are_under_way_where_their_context_is_large(monkeypatch):
+    pard, widths = model().double(), []
+    expected = pard.sample(9, seed=1)
+    draw = sampling._Drawing(pard, 0, pard.config.sampler)
+    monkeypatch.setattr(sampling, "_POOL", 2 * draw.context_bytes())
+    original = sampling._Drawing.block
+    monkeypatch.setattr(sampling._Drawing, "block", lambda self, g: (widths.append(len(g)), original(self, g))[1])
+    found = pard.sample(9, seed=1)
+    assert max(widths) == 2
+    assert torch.equal(found.x, expected.x) and torch.equal(found.edge_index, expected.edge_index)
+    separate = model(trunk="separate")
+    assert sampling._Drawing(separate, 0, pard.config.sampler).context_bytes() == draw.context_bytes()  # two, of half
+
+
+@pytest.mark.parametrize("temperature", [1e-40, 1e-3, 1.0, 1e6])
+def test_any_temperature_gives_graphs(temperature):
+    out = model().sample(6, seed=0, sampler=BlockSampler(steps=3, temperature=temperature))
+    assert out.num_graphs == 6 and int(out.x.max()) < 4
+
+
+@pytest.mark.parametrize("settings", [{"steps_per_element": torch.inf}, {"temperature": torch.inf}, {"steps": 0},
+                                      {"temperature": 0.0}, {"steps_per_element": torch.nan}])  # fmt: skip
+def test_settings_of_the_sampler_are_finite_and_positive(settings):
+    with pytest.raises(InputError, match="expected steps >= 1"):
+        BlockSampler(**settings)
+
+
+@pytest.mark.parametrize("part", ["node_types", "edge_types"])
+def test_a_denoiser_without_numbers_is_reported(part):
+    pard = model()
+    getattr(pard.net.denoiser, part).out.bias.data.fill_(torch.nan)
+    with pytest.raises(InputError, match="NaN"):
+        pard.sample(4)
+
+
+@pytest.mark.parametrize("counts", [torch.tensor([2.7]), torch.tensor([-1]), torch.tensor([1, 2])])
+def test_node_counts_are_one_integer_per_graph(counts):
+    with pytest.raises(InputError, match="num_nodes must be"):
+        model().sample(1, num_nodes=counts)
+    assert model().sample(1, num_nodes=[3]).node_counts().tolist() == [3]
+
+
+@pytest.mark.parametrize("norm", ["layer", "rms", "batch"])
+def test_half_precision_trains(norm):
+    pard = model(norm=norm).train()
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = pard.loss(graphs(), torch.Generator().manual_seed(0))
+    loss.backward()
+    assert all(bool(p.grad.isfinite().all()) for p in pard.parameters() if p.grad is not None)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"metadata": []},
+        {"config": {"diffusion_steps": 2.5}},
+        {"config": {"relative": "no"}},
+        {"config": {"layers": True}},
+        {"config": {"sampler": None}},
+        {"config": {"sampler": {"steps": 2.5}}},
+        {"config": {"recompute": "some"}},
+    ],
+    ids=str,
+)
+def test_a_damaged_description_of_a_model_is_named(change, tmp_path):
+    model().save(tmp_path, metadata={})
+    content = json.loads((tmp_path / "config.json").read_text())
+    if "config" in change:
+        content["config"] |= change["config"]
+    else:
+        content |= change
+    (tmp_path / "config.json").write_text(json.dumps(content))
+    with pytest.raises(CheckpointError, match=r"config\.json"):
+        GraphGenerator.load(tmp_path)

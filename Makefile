@@ -16,7 +16,7 @@ $(READY): pyproject.toml constraints.txt
 quickstart: $(READY)  ## train on the embedded molecules, draw 1,000, judge them
 	rm -rf $(OUT)
 	$(BIN)/graphinv data build smallmol -o $(OUT)/smallmol.graphs
-	$(BIN)/graphinv train gdss --data $(OUT)/smallmol.graphs --preset smallmol -o $(OUT)/run
+	$(BIN)/graphinv train pard --data $(OUT)/smallmol.graphs --preset smallmol -o $(OUT)/run
 	$(BIN)/graphinv sample $(OUT)/run -n 1000 -o $(OUT)/out.smi --grid $(OUT)/grid.png
 	$(BIN)/graphinv evaluate $(OUT)/out.smi --reference $(OUT)/smallmol.graphs --json $(OUT)/report.json
 	@echo "molecules: $(OUT)/out.smi   picture: $(OUT)/grid.png   report: $(OUT)/report.json"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,15 +19,16 @@ from graphinv.errors import InputError
 from graphinv.models import (
     GDSS,
     PARD,
+    PARD_TRAINING,
     GDSSPreset,
     GraphGenerator,
     PARDPreset,
     gdss_preset,
     gdss_presets,
+    ordered_store,
     pard_preset,
     pard_presets,
 )
-from graphinv.models._ordered_store import ordered_store
 from graphinv.mol import MoleculeCodec, Rejects, build_dataset, build_store
 from graphinv.ops import segment_reduce
 from graphinv.pipeline import GraphSamples, MoleculeGenerator, Samples, load_generator, sample_graphs
@@ -109,11 +110,12 @@ class _Kind(NamedTuple):
     preset: Callable[[str], GDSSPreset | PARDPreset]
     presets: tuple[str, ...]
     node_types: str  # the setting that counts them
+    training: Mapping[str, Any]  # what differs from TrainConfig without a preset
 
 
 _KINDS = {
-    "gdss": _Kind(GDSS, gdss_preset, gdss_presets(), "features"),
-    "pard": _Kind(PARD, pard_preset, pard_presets(), "node_types"),
+    "gdss": _Kind(GDSS, gdss_preset, gdss_presets(), "features", {}),
+    "pard": _Kind(PARD, pard_preset, pard_presets(), "node_types", PARD_TRAINING),
 }
 
 
@@ -136,12 +138,14 @@ def train_parser(parser: Any, kind: str, args: Sequence[str]) -> Any:
 
 def _defaults(kind: _Kind, preset: str | None, data: str | None) -> dict[str, Any]:
     defaults: dict[str, Any] = {}
+    training = kind.training
     if preset is not None:
         chosen = kind.preset(preset)
         flat = dataclasses.asdict(chosen.model)
         flat |= {f"sampler.{k}": v for k, v in flat.pop("sampler").items()}
         defaults |= {f"model.{k}": v for k, v in flat.items()}
-        defaults |= {f"trainer.{k}": v for k, v in chosen.training.items()}
+        training = chosen.training
+    defaults |= {f"trainer.{k}": v for k, v in training.items()}
     if data is not None and Path(data).exists():
         store = GraphStore.open(data)
         defaults["model.max_nodes"] = max(1, store.node_histogram("all").numel() - 1)

@@ -198,8 +198,10 @@ def _sample(args: list[str]) -> None:
     p.add_argument("--steps", type=int, default=None, help="solver steps (gdss), most steps of a block (pard)")
     p.add_argument("--repair", default="none", choices=["none", "charges", "valence"], help="mend invalid molecules")
     p.add_argument("--weights", default="ema", choices=["ema", "raw"], help="averaged or last weights")
-    p.add_argument("--batch-size", type=int, default=None, help="graphs per network call; the model's if not given")
-    p.add_argument("--device", default="cpu", help="cpu, cuda, mps")
+    p.add_argument(
+        "--batch-size", type=int, default=None, help="graphs (gdss, 1024) or blocks (pard, 512) per network call"
+    )
+    p.add_argument("--device", default="cpu", help="cpu or cuda")
     p.add_argument("--grid", default=None, help="draw the first 36 samples to this .png or .svg (graphs: .svg)")
     gdss = p.add_argument_group("of gdss models")
     gdss.add_argument("--solver", default=None, choices=["s4", "reverse", "euler"], help="s4 calls the network least")

@@ -247,6 +247,8 @@ def training_smiles(store: GraphStore) -> list[str]:
 
 
 def _on_device(generator: GraphGenerator, device: str) -> GraphGenerator:
+    if device.partition(":")[0] == "mps":
+        raise InputError(f"cannot use the device {device!r}: MPS has no float64, which sampling needs; use cpu")
     try:
         return generator.to(torch.empty(0, device=device).device)
     except (RuntimeError, AssertionError) as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import inspect
 import json
 import os
 import shutil
@@ -14,7 +15,7 @@ import torch
 
 from graphinv.cli import main
 from graphinv.data import GraphStore, community_graphs, read_graphs, write_graphs
-from graphinv.models import pard_preset
+from graphinv.models import GDSS, PARD, PARD_TRAINING, pard_preset
 from graphinv.mol import MoleculeCodec
 
 SMILES = ["C", "CC", "CO", "CCO", "C#N", "CC=O", "C1CC1", "CCN", "COC", "CC#C", "NC=O", "OCCO"]
@@ -206,6 +207,7 @@ def test_a_training_resumes_only_what_it_can(run, store, folder, capsys):
     again = ["train", "gdss", "--data", str(store), "-o", str(broken), "--preset", "smallmol", *TINY, "--resume"]
     assert "edge_hidden" in failing(capsys, *again, "--model.edge_hidden", "8")
     assert "max_epochs=1" in failing(capsys, *again, "--trainer.max_epochs", "1")
+    assert "learning_rate" in failing(capsys, *again, "--trainer.learning_rate", "0.1")
     state = broken / "last" / "trainer.ckpt"
     state.write_bytes(state.read_bytes()[:1000])
     assert "trainer.ckpt" in failing(capsys, *again)
@@ -222,8 +224,19 @@ def test_a_store_with_a_flipped_bit_is_told(store, folder, capsys):
 
 def test_a_device_that_is_not_there_is_told(run, store, folder, capsys):
     assert "cannot use the device" in failing(capsys, "sample", str(run), "-o", str(folder / "x"), "--device", "meta:x")
-    args = ["train", "gdss", "--data", str(store), "-o", str(folder / "z"), *TINY, "--trainer.accelerator", "quantum"]
-    assert "lightning refuses" in failing(capsys, *args)
+    assert "mps" in failing(capsys, "sample", str(run), "-o", str(folder / "x"), "--device", "mps:0")
+    args = ["train", "gdss", "--data", str(store), "-o", str(folder / "z"), *TINY, "--trainer.accelerator"]
+    assert "float64" in failing(capsys, *args, "mps") and not (folder / "z").exists()
+    assert "lightning refuses" in failing(capsys, *args, "quantum")
+
+
+def test_the_help_of_sample_names_devices_and_sizes_that_there_are(capsys):
+    with pytest.raises(SystemExit):
+        main(["sample", "--help"])
+    told = " ".join(capsys.readouterr().out.split())
+    assert "cpu or cuda" in told and "mps" not in told and "graphs (gdss, 1024) or blocks (pard, 512)" in told
+    for model, size in ((GDSS, 1024), (PARD, 512)):
+        assert inspect.signature(model.sample).parameters["batch_size"].default == size
 
 
 def test_an_unknown_flag_ends_with_status_2(store, folder):
@@ -364,7 +377,14 @@ def test_pard_refuses_a_store_that_it_does_not_fit(store, pard, folder, capsys):
     build = ["data", "build", str(folder / "in.smi"), "-o", str(other), "--vocabulary", "C,O", "--workers", "1"]
     assert main(build) == 0
     again = ["train", "pard", "--data", str(other), "-o", str(pard), *TINY_PARD, "--preset", "smallmol", "--resume"]
-    assert "another model" in failing(capsys, *again)
+    assert "was trained on" in failing(capsys, *again)
+
+
+def test_pard_without_a_preset_trains_with_settings_of_its_own(plain_pard):
+    written = json.loads((plain_pard / "train.json").read_text())
+    given = ("max_epochs", "batch_size")  # on the command line
+    assert {k: v for k, v in PARD_TRAINING.items() if k not in given}.items() <= written.items()
+    assert (written["max_epochs"], written["batch_size"]) == (1, 16)
 
 
 def test_blocks_are_kept_in_the_store_on_request_and_told(plain, store, folder, capsys):

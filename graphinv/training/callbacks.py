@@ -15,6 +15,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from graphinv._files import atomic_directory
+from graphinv.errors import InputError
 from graphinv.models import GraphGenerator
 
 __all__ = ["CheckpointDirectories", "EpochBar", "WarmupEMA"]
@@ -73,7 +74,12 @@ class CheckpointDirectories(Callback):
         self._since = self._written = time.monotonic()
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Write ``best/`` if this is it, and ``last/`` if it is time."""
+        """Write ``best/`` if this is it, and ``last/`` if it is time.
+
+        Raises:
+            InputError: the training loss or a weight is not finite; what was written before stays.
+        """
+        _check_finite(trainer, pl_module)
         key = "valid_loss" if trainer.enable_validation else "train_loss"
         loss = float(trainer.callback_metrics.get(key, math.nan))
         ending = trainer.should_stop or trainer.current_epoch + 1 == trainer.max_epochs
@@ -87,7 +93,7 @@ class CheckpointDirectories(Callback):
     def _write(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, name: str) -> None:
         generator = pl_module.generator
         assert isinstance(generator, GraphGenerator)
-        losses = {k: float(v) for k, v in trainer.callback_metrics.items()}
+        losses = {k: v if math.isfinite(v := float(value)) else None for k, value in trainer.callback_metrics.items()}
         progress = {
             "epoch": trainer.current_epoch + 1,
             "step": trainer.global_step,
@@ -103,6 +109,21 @@ class CheckpointDirectories(Callback):
 
     def _elapsed(self) -> float:
         return round(self.seconds + time.monotonic() - self._since, 1)
+
+
+def _check_finite(trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+    loss = float(trainer.callback_metrics.get("train_loss", 0.0))
+    if not math.isfinite(loss):
+        found = f"the training loss is {loss}"
+    elif not all(bool(p.isfinite().all()) for p in module.parameters()):
+        found = "weights are not finite"
+    else:
+        return
+    raise InputError(
+        f"{found} after epoch {trainer.current_epoch + 1}: lower learning_rate = "
+        f"{trainer.optimizers[0].defaults['lr']:g} and start anew in another directory; checkpoints of earlier epochs "
+        "stay as they are"
+    )
 
 
 class EpochBar(Callback):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from datetime import timedelta
@@ -36,7 +37,7 @@ class TrainConfig:
         bucket: batches of graphs of like size; off, batches are drawn regardless of size.
         validate_every: epochs between validations.
         seed: of the order of the batches and of the noise.
-        accelerator: "auto", "cpu", "gpu", ... as in ``lightning.Trainer``.
+        accelerator: "auto", "cpu", "gpu", ... as in ``lightning.Trainer``; never "mps", which has no float64.
         devices: how many of them.
         precision: "32-true", "bf16-mixed", ... as in ``lightning.Trainer``.
     """
@@ -62,11 +63,11 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         for name in ("max_epochs", "batch_size", "learning_rate", "validate_every"):
-            if not getattr(self, name) > 0:  # also refuses NaN
-                raise InputError(f"{name} must be above 0, got {getattr(self, name)}")
+            if not 0 < getattr(self, name) < math.inf:  # also refuses NaN
+                raise InputError(f"{name} must be above 0 and finite, got {getattr(self, name)}")
         for name in ("weight_decay", "clip", "seed", "warmup"):
-            if not getattr(self, name) >= 0:
-                raise InputError(f"{name} must be at least 0, got {getattr(self, name)}")
+            if not 0 <= getattr(self, name) < math.inf:
+                raise InputError(f"{name} must be at least 0 and finite, got {getattr(self, name)}")
         if not 0 <= self.ema < 1 or not 0 < self.gamma <= 1:
             raise InputError(f"expected 0 <= ema < 1 and 0 < gamma <= 1, got {self.ema} and {self.gamma}")
         for name, known in (("schedule", ("exponential", "cosine")), ("optimizer", ("adam", "adamw"))):

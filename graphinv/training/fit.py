@@ -23,6 +23,8 @@ from graphinv.training.config import TrainConfig, parse_duration
 
 __all__ = ["train"]
 
+_OPTIMISER = ("optimizer", "learning_rate", "weight_decay")
+
 
 def train(
     generator: GraphGenerator,
@@ -49,17 +51,21 @@ def train(
 
     Raises:
         InputError: the directory holds a run and ``resume`` is False, there is nothing to resume or it is of another
-            model, the store has no training graphs, or its vocabulary does not fit the model.
+            model or optimiser, the store has no training graphs, its graphs or its vocabulary do not fit the model,
+            the accelerator has no float64, or the loss stops being finite.
         CheckpointError: the state to resume from is damaged.
     """
     settings = dataclasses.replace(config or TrainConfig(), **changes)
-    folder = Path(directory)
+    folder, accelerator = Path(directory), _accelerator(settings.accelerator)
+    state = _resume_from(folder, generator, store, settings, resume)
+    _check_validation(generator, store)
+    metadata = _metadata(store, settings)
     store = generator.prepare(store, progress=progress)
-    state = _resume_from(folder, generator, store, resume)
     folder.mkdir(parents=True, exist_ok=True)
     with atomic_path(folder / "train.json") as file:
         file.write_text(json.dumps(dataclasses.asdict(settings), indent=2) + "\n")
-    _fit(generator, store, folder, settings, state, progress)
+    callbacks = _callbacks(folder, settings, metadata, progress)
+    _fit(generator, store, folder, dataclasses.replace(settings, accelerator=accelerator), state, callbacks)
     return folder
 
 
@@ -69,7 +75,7 @@ def _fit(
     folder: Path,
     settings: TrainConfig,
     state: Path | None,
-    progress: bool,
+    callbacks: list[Any],
 ) -> None:
     from lightning.fabric.utilities.exceptions import MisconfigurationException
 
@@ -77,7 +83,7 @@ def _fit(
 
     with _quiet():
         try:
-            trainer = _trainer(store, folder, settings, progress)
+            trainer = _trainer(store, folder, settings, callbacks)
             module = GeneratorModule(generator, store, settings)
             trainer.fit(module, ckpt_path=state, weights_only=True if state else None)
         except MisconfigurationException as error:
@@ -86,19 +92,25 @@ def _fit(
             raise KeyboardInterrupt(f"; resuming goes on from {folder / 'last'}") from None
 
 
-def _trainer(store: GraphStore, folder: Path, settings: TrainConfig, progress: bool) -> Any:
-    import lightning
+def _callbacks(folder: Path, settings: TrainConfig, metadata: dict[str, Any], progress: bool) -> list[Any]:
     from lightning.pytorch.callbacks import Timer
-    from lightning.pytorch.loggers import CSVLogger
 
     from graphinv.training.callbacks import CheckpointDirectories, EpochBar, WarmupEMA
-    from graphinv.training.module import validation_split
 
     ema = WarmupEMA(settings.ema) if settings.use_ema else None
-    callbacks: list[Any] = [CheckpointDirectories(folder, _metadata(store, settings), ema)]
+    callbacks: list[Any] = [CheckpointDirectories(folder, metadata, ema)]
     callbacks += [c for c in (ema, EpochBar() if progress else None) if c is not None]
     if settings.max_time is not None:
         callbacks.append(Timer(parse_duration(settings.max_time), interval="step", verbose=False))
+    return callbacks
+
+
+def _trainer(store: GraphStore, folder: Path, settings: TrainConfig, callbacks: list[Any]) -> Any:
+    import lightning
+    from lightning.pytorch.loggers import CSVLogger
+
+    from graphinv.training.module import validation_split
+
     try:
         return lightning.Trainer(
             max_epochs=settings.max_epochs,
@@ -120,8 +132,36 @@ def _trainer(store: GraphStore, folder: Path, settings: TrainConfig, progress: b
         raise InputError(f"lightning refuses this training: {error}") from error
 
 
+def _accelerator(name: str) -> str:
+    """Return the accelerator for Lightning, which would take MPS for "auto" and "gpu" where there is no CUDA."""
+    mps = not torch.cuda.is_available() and torch.backends.mps.is_available()
+    if name == "mps" or (name == "gpu" and mps):
+        raise InputError(f"accelerator {name!r} is no choice here: MPS has no float64, which schedules need; use 'cpu'")
+    return "cpu" if name == "auto" and mps else name
+
+
+def _check_validation(generator: GraphGenerator, store: GraphStore) -> None:
+    """Refuse graphs that would only fail in the first validation; ``prepare`` refuses those of the train split."""
+    from graphinv.training.module import validation_split
+
+    split = validation_split(store)
+    if split is None:
+        return
+    counts = store.node_counts(store.indices(split))
+    large = int((counts > generator.max_nodes).sum())
+    if large:
+        raise InputError(
+            f"{large} of {counts.numel()} {split} graphs have more than max_nodes = {generator.max_nodes} nodes, up to "
+            f"{int(counts.max())}; raise max_nodes or build the store with a smaller limit"
+        )
+
+
 def _resume_from(
-    folder: Path, generator: GraphGenerator, store: GraphStore, resume: bool | Literal["auto"]
+    folder: Path,
+    generator: GraphGenerator,
+    store: GraphStore,
+    settings: TrainConfig,
+    resume: bool | Literal["auto"],
 ) -> Path | None:
     state = folder / "last" / "trainer.ckpt"
     if state.exists() and resume is False:
@@ -131,16 +171,7 @@ def _resume_from(
             raise InputError(f"nothing to resume: {state} does not exist")
         return None
     trained, metadata = GraphGenerator.load(state.parent)
-    before, labels = trained.config, metadata.get("vocabulary")
-    if labels != store.vocabulary.to_json():
-        raise InputError(
-            f"{folder} was trained on {labels}, the store has {store.vocabulary.to_json()}; "
-            "build the store with that vocabulary, or start anew in another directory"
-        )
-    if type(before) is not type(generator.config) or _architecture(before) != _architecture(generator.config):
-        now, then = _architecture(generator.config), _architecture(before)
-        changed = {k: f"{then[k]} then, {now.get(k)} now" for k in then if then[k] != now.get(k)}
-        raise InputError(f"{folder} was trained with another model: {changed}; resume it with the same settings")
+    _check_resumable(folder, trained.config, metadata, generator, store, settings)
     try:
         torch.load(state, map_location="cpu", weights_only=True)
     except Exception as error:  # whatever a damaged archive raises
@@ -148,9 +179,37 @@ def _resume_from(
     return state
 
 
+def _check_resumable(
+    folder: Path,
+    before: Any,
+    metadata: dict[str, Any],
+    generator: GraphGenerator,
+    store: GraphStore,
+    settings: TrainConfig,
+) -> None:
+    labels = metadata.get("vocabulary")
+    if labels != store.vocabulary.to_json():
+        raise InputError(
+            f"{folder} was trained on {labels}, the store has {store.vocabulary.to_json()}; "
+            "build the store with that vocabulary, or start anew in another directory"
+        )
+    now, then = _architecture(generator.config), _architecture(before)
+    if type(before) is not type(generator.config) or then != now:
+        changed = {k: f"{then[k]} then, {now.get(k)} now" for k in then if then[k] != now.get(k)}
+        raise InputError(f"{folder} was trained with another model: {changed}; resume it with the same settings")
+    kept = metadata.get("training", {})  # the state to resume holds these: a new value would have no effect
+    now = {k: getattr(settings, k) for k in _OPTIMISER}
+    changed = {k: f"{kept[k]} then, {v} now" for k, v in now.items() if kept.get(k, v) != v}
+    if changed:
+        raise InputError(
+            f"{folder} was trained with another optimiser: {changed}; resume it with the same values, or start anew in "
+            "another directory"
+        )
+
+
 def _architecture(config: Any) -> dict[str, Any]:
-    """Return what decides the weights: every setting but the sampler."""
-    return {k: v for k, v in dataclasses.asdict(config).items() if k != "sampler"}
+    """Return what decides the weights: every setting but how samples are drawn and what is computed twice."""
+    return {k: v for k, v in dataclasses.asdict(config).items() if k not in ("sampler", "recompute")}
 
 
 def _metadata(store: GraphStore, settings: TrainConfig) -> dict[str, Any]:

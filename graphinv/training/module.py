@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import lightning
 import torch
@@ -127,6 +127,7 @@ def _rate(settings: TrainConfig, epoch: int, elapsed: Callable[[], float]) -> Ca
     return factor
 
 
-def validation_split(store: GraphStore) -> str | None:
+def validation_split(store: GraphStore) -> Literal["valid", "test"] | None:
     """Return "valid", else "test", else None: the first split that holds a graph."""
-    return next((name for name in ("valid", "test") if store.indices(name).numel()), None)
+    splits: tuple[Literal["valid", "test"], ...] = ("valid", "test")
+    return next((name for name in splits if store.indices(name).numel()), None)

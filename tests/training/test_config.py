@@ -27,6 +27,7 @@ def test_unreadable_durations_are_refused_with_examples(text):
     {"max_epochs": 0}, {"batch_size": 0}, {"learning_rate": 0.0}, {"learning_rate": -1.0}, {"ema": 1.0}, {"ema": -0.1},
     {"gamma": 0.0}, {"gamma": 1.5}, {"max_time": "soon"}, {"validate_every": 0}, {"schedule": "linear"}, {"seed": -1},
     {"clip": -1.0}, {"weight_decay": -1.0}, {"learning_rate": float("nan")},
+    {"learning_rate": float("inf")}, {"clip": float("inf")}, {"weight_decay": float("inf")},
 ])  # fmt: skip
 def test_impossible_settings_are_refused(change):
     with pytest.raises(InputError):

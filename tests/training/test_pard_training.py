@@ -27,7 +27,7 @@ def test_a_trained_model_carries_what_sampling_needs(store, quick, tmp_path):
     graphs = int(store.indices("train").numel())
     assert int(model.first_sizes.sum()) == graphs and int(model.sizes[0]) == graphs  # one first size, one stop each
     assert int(model.node_counts.sum()) == int(store.node_counts(store.indices("train")).sum())
-    assert int(model.sizes.sum()) == int(model.degrees.sum())
+    assert int(model.sizes[1:].sum()) == int(model.degrees.sum())  # a stop has no degree
     out = model.sample(8, seed=1)
     assert out.num_graphs == 8 and out.block is not None
     assert set(out.node_counts().tolist()) <= set(range(1, 6))
@@ -68,6 +68,18 @@ def test_stores_that_do_not_fit_are_refused_before_anything_is_written(store, qu
     with pytest.raises(InputError, match=message):
         train(PARD.seeded(config, 0), store, tmp_path / "run", quick, progress=False)
     assert not (tmp_path / "run").exists()
+
+
+def test_what_the_backward_pass_computes_again_may_change_on_resuming(store, quick, tmp_path):
+    train(pard(recompute="none"), store, tmp_path, quick, progress=False)
+    train(pard(recompute="layers"), store, tmp_path, quick, max_epochs=3, resume=True, progress=False)
+    assert GraphGenerator.load(tmp_path / "last")[1]["progress"]["epoch"] == 3
+
+
+def test_the_hash_kept_is_that_of_the_store_given_without_the_blocks_of_the_model(store, quick, tmp_path):
+    train(pard(), store, tmp_path, quick, max_epochs=1, progress=False)
+    assert store.block is None
+    assert GraphGenerator.load(tmp_path / "best")[1]["store"]["hash"] == store.content_hash
 
 
 @pytest.mark.parametrize("prior", ["marginal", "uniform", "absorbing"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 
 import pytest
@@ -10,8 +11,9 @@ import torch
 from safetensors.torch import load_file
 
 from graphinv.errors import InputError
-from graphinv.models import GraphGenerator
+from graphinv.models import GDSS, GraphGenerator
 from graphinv.training import train
+from graphinv.training.fit import _accelerator
 
 
 def weights(folder, name="last"):
@@ -145,6 +147,96 @@ def test_stores_that_do_not_fit_the_model_are_refused_before_anything_is_written
         with pytest.raises(InputError, match=message):
             train(model, data, tmp_path / str(k), quick, progress=False)
         assert not (tmp_path / str(k)).exists()
+
+
+@pytest.mark.parametrize("split", ["valid", "test"])
+def test_a_larger_graph_to_validate_on_is_refused_before_anything_is_written(model_of, store, quick, tmp_path, split):
+    small = store.node_counts() <= 3
+    other = {"valid": 1, "test": 2}[split]
+    uneven = store.with_split(torch.where(small, 0, other), "by size")
+    with pytest.raises(InputError, match=f"{split} graphs have more than max_nodes = 3"):
+        train(model_of(max_nodes=3), uneven, tmp_path / "run", quick, progress=False)
+    assert not (tmp_path / "run").exists()
+    unused = store.with_split(torch.where(small, 0, 3), "by size")
+    assert train(model_of(max_nodes=3), unused, tmp_path / "run", quick, progress=False).is_dir()
+
+
+@pytest.mark.parametrize("changes", [{"learning_rate": 0.01}, {"weight_decay": 0.1}, {"optimizer": "adamw"}])
+def test_a_resumed_training_keeps_its_optimiser(model_of, store, quick, tmp_path, changes):
+    folder = train(model_of(), store, tmp_path, quick, max_epochs=1, progress=False)
+    before = (folder / "train.json").read_bytes()
+    with pytest.raises(InputError, match=f"{next(iter(changes))}.*another directory"):
+        train(model_of(), store, folder, quick, resume=True, progress=False, **changes)
+    assert (folder / "train.json").read_bytes() == before
+    train(model_of(), store, folder, quick, resume=True, progress=False, batch_size=24, max_time="1h", warmup=2)
+    assert json.loads((folder / "train.json").read_text())["batch_size"] == 24
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_the_directory_is_looked_at_before_the_store_is_prepared(model_of, store, quick, tmp_path, resume):
+    if not resume:
+        train(model_of(), store, tmp_path, quick, max_epochs=1, progress=False)
+    model = model_of()
+    with pytest.raises(InputError, match="nothing to resume" if resume else "holds a training"):
+        train(model, store, tmp_path, quick, resume=resume, progress=False)
+    assert int(model.node_histogram.sum()) == 0
+
+
+class Diverging(GDSS):
+    """After ``good`` batches its gradient is not a number, then its weights, then its loss."""
+
+    batches = good = 0
+
+    def losses(self, batch, generator=None):
+        self.batches += self.training
+        parts = super().losses(batch, generator)
+        root = (next(self.parameters()).sum() * 0).sqrt()  # 0 with an infinite slope
+        return {k: v + root for k, v in parts.items()} if self.batches > self.good else parts
+
+
+@pytest.mark.parametrize(
+    ("good", "use_ema", "found"),  # good batches; an epoch has three
+    [(0, True, "loss is nan"), (2, False, "weights are not"), (3, True, "loss is nan"), (5, True, "weights are not")],
+)
+def test_losses_or_weights_that_are_no_numbers_end_the_training_and_leave_the_checkpoints(
+    model_of, store, quick, tmp_path, good, use_ema, found
+):
+    model = Diverging.seeded(model_of().config, 0)
+    model.good = good
+    changes = {"max_epochs": 5, "use_ema": use_ema, "learning_rate": 0.004}
+    with pytest.raises(InputError, match=rf"{found}.* after epoch \d: lower learning_rate = 0.004"):
+        train(model, store, tmp_path, quick, progress=False, **changes)
+    assert (tmp_path / "best").exists() is (good >= 3)
+    for file in tmp_path.rglob("*.json"):
+        json.loads(file.read_text(), parse_constant=pytest.fail)
+    if good >= 3:
+        kept = GraphGenerator.load(tmp_path / "best")[0]
+        assert all(bool(p.isfinite().all()) for p in kept.parameters()) and progress(tmp_path, "best")["epoch"] == 1
+
+
+def test_losses_that_are_no_number_are_null_in_files(model_of, store, quick, tmp_path):
+    class Unsure(GDSS):
+        def losses(self, batch, generator=None):
+            parts = super().losses(batch, generator)
+            return parts if self.training else {k: v * math.inf for k, v in parts.items()}
+
+    folder = train(Unsure.seeded(model_of().config, 0), store, tmp_path, quick, progress=False)
+    content = (folder / "best" / "config.json").read_text()
+    progress = json.loads(content, parse_constant=pytest.fail)["metadata"]["progress"]
+    assert progress["valid_loss"] is None and progress["train_loss"] > 0
+
+
+def test_accelerators_without_float64_are_not_used(model_of, store, quick, tmp_path, monkeypatch):
+    with pytest.raises(InputError, match="float64.*cpu"):
+        train(model_of(), store, tmp_path / "run", quick, accelerator="mps", progress=False)
+    assert not (tmp_path / "run").exists()
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert (_accelerator("auto"), _accelerator("cpu")) == ("cpu", "cpu")
+    with pytest.raises(InputError, match="float64"):
+        _accelerator("gpu")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert (_accelerator("auto"), _accelerator("gpu")) == ("auto", "gpu")
 
 
 def test_the_time_limit_ends_a_training_that_can_be_resumed(model_of, store, quick, tmp_path):

@@ -1,14 +1,16 @@
 """Pickled networkx graphs read without running anything of the file: every admitted name becomes an inert record.
 
 A pickle says which classes and functions to call; here each name is looked up in a short table, and what is called is
-a record of its arguments, made anew for each file. It guards against code, not against files that exhaust memory.
+a record of its arguments, made anew for each file. It guards against code and crashes, not against memory exhausted.
 """
 
 from __future__ import annotations
 
 import io
 import pickle
+import pickletools
 import struct
+import zipfile
 from collections.abc import Sequence
 from typing import Any
 
@@ -34,6 +36,9 @@ _GRAPH, _ALL_EDGES, _SOME_NODES = (
 )
 _SCALARS = ("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar")
 _FORMS = dict(zip("b1 i1 i2 i4 i8 u1 u2 u4 u8 f2 f4 f8".split(), "?bhiqBHIQefd", strict=True))  # numpy's to struct's
+_DEEPEST = 100  # tuples in tuples: hash() of deeper ones overruns the C stack, a crash and no exception
+_TUPLES = {"TUPLE", "TUPLE1", "TUPLE2", "TUPLE3", "FROZENSET"}
+_PUTS, _GETS = {"PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"}, {"GET", "BINGET", "LONG_BINGET", "DUP"}
 _SPLITS = {"train": "train", "val": "valid", "valid": "valid", "validation": "valid", "test": "test"}
 
 
@@ -90,7 +95,8 @@ def pickled_graphs(content: bytes) -> tuple[list[PlainGraph], list[str] | None]:
     """Return the graphs of a pickled list, or of a dict of lists by split, then with the split of each.
 
     Raises:
-        InputError: anything but undirected simple graphs is named, the layout is another, or the pickle is damaged.
+        InputError: anything but undirected simple graphs is named, the layout is another, tuples are nested more than
+            100 deep, or the pickle is damaged.
 
     Example:
         >>> import networkx
@@ -98,6 +104,7 @@ def pickled_graphs(content: bytes) -> tuple[list[PlainGraph], list[str] | None]:
         ([(2, {(0, 1)})], None)
     """
     try:
+        _check_nesting(content)
         value = _Unpickler(content).load()
     except InputError:
         raise
@@ -106,7 +113,10 @@ def pickled_graphs(content: bytes) -> tuple[list[PlainGraph], list[str] | None]:
     if isinstance(value, (list, tuple)):
         return _graphs(value, "the list"), None
     if not isinstance(value, dict) or not value or not set(value) <= set(_SPLITS):
-        got = f"a dict with the keys {list(value)}" if isinstance(value, dict) else f"a {_described(value)}"
+        got = f"a {_described(value)}"
+        if isinstance(value, dict):  # the keys themselves can be of any length
+            kinds = ", ".join(sorted({_described(key) for key in value}))
+            got = f"a dict with keys of type {kinds}" if value else "an empty dict"
         raise InputError(
             f"expected a list of networkx.Graph, or a dict of such lists by train, val and test, got {got}"
         )
@@ -124,13 +134,50 @@ def load_tensors(content: bytes) -> Any:
     """Return what ``torch.save`` wrote, tensors, containers and numbers only.
 
     Raises:
-        InputError: it holds anything else, or is damaged.
+        InputError: it holds anything else or tuples nested more than 100 deep, is damaged, or is no zip archive, as
+            torch before 1.6 wrote it.
     """
     try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            for entry in archive.infolist():
+                if entry.filename.lower().endswith("data.pkl"):  # torch looks it up in any case
+                    _check_nesting(archive.read(entry))
         return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except InputError:
+        raise
     except Exception as error:  # as above
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(f"it is no file of tensors that torch can load safely ({reason})") from error
+
+
+def _check_nesting(content: bytes) -> None:
+    """Refuse a pickle that would make deeply nested tuples, by their depth alone: nothing is made.
+
+    Each opcode moves the depths of its operands on the stack; what it leaves counts as deep as the deepest of them,
+    and a tuple as one more. Lists and dicts have no hash and add nothing.
+    """
+    stack: list[int | None] = []  # None is a mark
+    memo: dict[Any, int | None] = {}
+    for opcode, argument, _ in pickletools.genops(content):
+        name, before = opcode.name, opcode.stack_before
+        if name == "MARK":
+            stack.append(None)
+        elif name in _PUTS:
+            memo[len(memo) if name == "MEMOIZE" else argument] = stack[-1]
+        elif name in _GETS:
+            stack.append(stack[-1] if name == "DUP" else memo[argument])
+        else:
+            count, deepest = len(before), 0
+            if pickletools.markobject in before:
+                while (depth := stack.pop()) is not None:
+                    deepest = max(deepest, depth)
+                count = before.index(pickletools.markobject)
+            for _ in range(count):
+                deepest = max(deepest, stack.pop() or 0)
+            deepest += name in _TUPLES
+            if deepest > _DEEPEST:
+                raise InputError(f"its tuples are nested more than {_DEEPEST} deep; no graph needs that")
+            stack += [deepest] * len(opcode.stack_after)
 
 
 def _graphs(items: Sequence[Any], where: str) -> list[PlainGraph]:
@@ -146,11 +193,14 @@ def _graph(item: Any, where: str, ranks: dict[int, dict[Any, int]]) -> PlainGrap
         view = isinstance(nodes, _Record)
         if view:
             nodes, rows = _viewed(nodes, rows, ranks)
+        if not isinstance(rows, dict):
+            raise ValueError("_adj is no dict")
         number = {node: i for i, node in enumerate(nodes)}
         ends = [(i, other) for node, i in number.items() for other in rows[node] if not view or other in number]
         pairs = {(min(i, number[other]), max(i, number[other])) for i, other in ends}
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{where} is not laid out like a networkx.Graph ({error!r}); save nx.Graph(graph)") from error
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        reason = str(error) if isinstance(error, ValueError) else type(error).__name__  # not the key, of any length
+        raise InputError(f"{where} is not laid out like a networkx.Graph ({reason}); save nx.Graph(graph)") from error
     return len(number), pairs
 
 

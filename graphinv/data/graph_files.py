@@ -102,10 +102,11 @@ def write_graphs(path: str | os.PathLike[str], batch: GraphBatch) -> None:
         'A_\\n'
     """
     target = Path(path)
-    if target.suffix == ".graphs":
+    suffix = target.suffix.lower()
+    if suffix == ".graphs":
         GraphStore.from_graphs(batch).save(target)
         return
-    if target.suffix != ".g6":
+    if suffix != ".g6":
         raise InputError(f"graphs are written as .g6 or .graphs, got {os.fspath(path)!r}")
     import networkx as nx
 
@@ -219,11 +220,34 @@ def _read_spectre(content: bytes) -> _Found:
         raise InputError("expected SPECTRE's list, its first entry a list of adjacency matrices")
     found = _Found()
     for k, matrix in enumerate(matrices):
-        square = isinstance(matrix, torch.Tensor) and matrix.dim() == 2 and matrix.size(0) == matrix.size(1)
-        if not square or not torch.equal(matrix, matrix.t()):
-            raise InputError(f"adjacency matrix {k} is not a symmetric [n, n] tensor; graphs must be undirected")
-        found.graphs.append((matrix.size(0), {(u, v) for u, v in matrix.triu().nonzero().tolist()}))
+        try:
+            graph = _of_matrix(matrix)
+        except RuntimeError:  # a type of number that torch stores and does not compute with
+            graph = None
+        if graph is None:
+            kind = type(matrix).__name__
+            if isinstance(matrix, torch.Tensor):
+                kind = f"tensor of {matrix.dtype}, {matrix.layout}, on {matrix.device}"
+            raise InputError(
+                f"adjacency matrix {k} must be a dense symmetric [n, n] CPU tensor that stores each element (graphs "
+                f"are undirected); this {kind} is not"
+            )
+        found.graphs.append(graph)
     return found
+
+
+def _of_matrix(matrix: object) -> PlainGraph | None:
+    """The graph of a symmetric dense matrix; None for all else."""
+    if not isinstance(matrix, torch.Tensor) or matrix.layout != torch.strided or matrix.is_nested:
+        return None
+    if matrix.is_quantized or matrix.device.type != "cpu" or matrix.dim() != 2 or matrix.size(0) != matrix.size(1):
+        return None
+    # A few bytes can be expanded to any shape.
+    if matrix.untyped_storage().nbytes() < matrix.numel() * matrix.element_size():
+        return None
+    if not torch.equal(matrix, matrix.t()):
+        return None
+    return matrix.size(0), {(u, v) for u, v in matrix.triu().nonzero().tolist()}
 
 
 _READERS: dict[str, Callable[[bytes], _Found]] = {

@@ -18,6 +18,7 @@ from graphinv.ops.labels import label_slots
 
 __all__ = ["BlockOrder", "block_order"]
 
+_LEGACY_HOPS = 64  # at 65 an even n gives x_1, the degree, the weight n^64 = 0 modulo 2^64
 _LARGEST = torch.iinfo(torch.int64).max
 
 
@@ -85,11 +86,12 @@ def block_order(edge_index: Tensor, ptr: Tensor, max_hops: int, legacy: bool = F
         ptr: ``[B+1]`` int64, nodes of graph g are ``ptr[g]:ptr[g+1]``; empty graphs have no block.
         max_hops: H >= 0; 0 puts each graph in one block, larger values make more and smaller blocks.
         legacy: compare sum_k x_k n^(H-k) in wrapping int64 instead, n the nodes of the whole graph, as the code of the
-            paper does. It ties or inverts nodes of different degree where x_k > n (K_{2,17} + K_4 at H = 2).
+            paper does. It ties or inverts nodes of different degree where x_k > n (K_{2,17} + K_4 at H = 2), and
+            takes H <= 64: beyond, x_1 no longer counts in a graph of even n.
 
     Raises:
-        InputError: ``max_hops`` is negative, ``ptr`` is no offsets, or an edge is a self loop, repeats, leaves its
-            graph or lacks its other direction.
+        InputError: ``max_hops`` is negative, or above 64 with ``legacy``, ``ptr`` is no offsets, or an edge is a self
+            loop, repeats, leaves its graph or lacks its other direction.
 
     Example:
         >>> star = torch.tensor([[0, 0, 0, 1, 2, 3], [1, 2, 3, 0, 0, 0]])
@@ -98,6 +100,8 @@ def block_order(edge_index: Tensor, ptr: Tensor, max_hops: int, legacy: bool = F
     """
     if isinstance(max_hops, bool) or not isinstance(max_hops, int) or max_hops < 0:
         raise InputError(f"max_hops must be a whole number >= 0, got {max_hops!r}")
+    if legacy and max_hops > _LEGACY_HOPS:
+        raise InputError(f"max_hops must be at most {_LEGACY_HOPS} with the legacy order, got {max_hops}; lower it")
     graph = _node_graph(ptr)
     _check_edges(edge_index, graph)
     _check_undirected(edge_index, graph.numel())

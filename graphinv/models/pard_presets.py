@@ -63,12 +63,12 @@ _COMMUNITY: dict[str, Any] = {"relative": False, "ce_weight": 0.01}
 _PRESETS = {
     # of our own
     "smallmol": PARDPreset(
-        PARDConfig(max_nodes=7, node_dim=64, edge_dim=16, layers=4, heads=4, ce_weight=1.0),
-        _training(128, 8, 2e-3, warmup=100, ema=0.995),
+        PARDConfig(max_nodes=7, node_dim=64, edge_dim=24, layers=5, heads=4, ce_weight=1.0),
+        _training(64, 10, 2e-3, warmup=100, ema=0.995),
     ),
     "qm9": PARDPreset(
         PARDConfig(max_nodes=9, node_dim=128, edge_dim=32, layers=6, ce_weight=1.0),
-        _training(128, 10, 1e-3, warmup=300, ema=0.999),
+        _training(64, 30, 1e-3, warmup=300, ema=0.999),
     ),
     # of the paper
     "qm9-hydrogens": PARDPreset(_model((256, 64, 8), 29, 3, 20, node_types=5), _training(128, 100, 4e-4, warmup=3900)),

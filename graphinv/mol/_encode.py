@@ -55,6 +55,8 @@ _BRACKET = re.compile(r"\[\d*([A-Z][a-z]?|[a-z]{1,2})")
 _LABEL = re.compile(r"([A-Z][a-z]?)(?:([+-])(\d*))?")
 _FLAT: Any = Chem.SmilesWriteParams()
 _FLAT.doIsomericSmiles = False
+_ALL_HYDROGENS: Any = Chem.RemoveHsParameters()  # also those that show the stereo of a double bond
+_ALL_HYDROGENS.removeDefiningBondStereo, _ALL_HYDROGENS.showWarnings = True, False
 # Between these elements RDKit makes no dative bonds of its own, so bond orders can be read from one matrix.
 _COVALENT = frozenset({5, 6, 7, 8, 9, 14, 15, 16, 17, 33, 34, 35, 53})
 _MATRIX_ATOMS = 256  # beyond, the n x n matrix costs more than a walk over the bonds
@@ -132,26 +134,24 @@ def parse_atom_label(label: str) -> tuple[int, int]:
     if match is None:
         raise InputError(f"expected an atom label such as 'C', 'N+' or 'S+2', got {label!r}")
     symbol, sign, size = match.groups()
-    number = _NUMBERS.get(symbol, 0)
-    if not number:
+    if symbol not in _NUMBERS:
         raise InputError(f"{label!r} names no chemical element")
     charge = 0 if sign is None else int(size or 1) * (1 if sign == "+" else -1)
-    return number, charge
+    return _NUMBERS[symbol], charge
 
 
-def parse_smiles(text: str) -> Chem.Mol | None:
-    """The sanitised molecule without isotopes and atom maps (stereo stays), or None if it has none."""
-    if not text.isascii():
+def parse_smiles(text: str, stereo: bool = False) -> Chem.Mol | None:
+    """The sanitised molecule without isotopes and atom maps, or None; ``[H]/N=C/C`` keeps its "H" if ``stereo``."""
+    mol = Chem.MolFromSmiles(text) if text.isascii() else None
+    hydrogen = mol is not None and _HYDROGEN.search(text)
+    if mol is None or (hydrogen and multiply_bonded_hydrogen(text)):
         return None
-    mol = Chem.MolFromSmiles(text)
-    if mol is not None and _HYDROGEN.search(text) and multiply_bonded_hydrogen(text):
-        return None
-    if mol is not None and _MARKED.search(text):
+    if _MARKED.search(text):
         for atom in mol.GetAtoms():
             atom.SetIsotope(0)
             atom.SetAtomMapNum(0)
         mol = Chem.RemoveHs(mol)  # an isotope of hydrogen is kept as an atom until its label is gone
-    return mol
+    return Chem.RemoveHs(mol, _ALL_HYDROGENS) if hydrogen and not stereo else mol
 
 
 def flat_smiles(mol: Chem.Mol) -> str:

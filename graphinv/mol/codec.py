@@ -1,8 +1,8 @@
 """SMILES to packed graphs and back, under a vocabulary that is data.
 
 Encoding kekulises: bonds are single, double or triple. Hydrogens are nodes exactly if the vocabulary holds the label
-"H"; else heavy atoms are the nodes and hydrogens are implied by valence. Decoding writes
-the graph as it is: nothing repaired, no charge, hydrogen node or fragment invented or dropped.
+"H"; else heavy atoms are the nodes and hydrogens are implied by valence. Decoding writes the graph as it is: nothing
+repaired, no charge, hydrogen node or fragment invented or dropped.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def canonical_smiles(smiles: str, stereo: bool = False) -> str | None:
         ('OC(F)c1ccccc1', None)
     """
     with rdBase.BlockLogs():
-        mol = parse_smiles(smiles)
+        mol = parse_smiles(smiles, stereo)
     if mol is None:
         return None
     return str(Chem.MolToSmiles(mol)) if stereo else flat_smiles(mol)

@@ -132,14 +132,15 @@ def repair_smiles(text: str, repair: Literal["charges", "valence"]) -> str:
         >>> repair_smiles("CN(C)(C)C", "charges"), repair_smiles("C=F", "valence"), repair_smiles("CO", "charges")
         ('C[N+](C)(C)C', 'CF', 'CO')
     """
-    mol = Chem.MolFromSmiles(text, sanitize=False)
-    if mol is None or not mol.GetNumAtoms() or (repair == "charges" and sanitizes(mol)):
-        return text
-    fixed = add_charges(mol) if repair == "charges" else largest_fragment(repair_valence(mol)[0])
-    if not sanitizes(fixed):
-        return text
-    Chem.SanitizeMol(fixed)
-    return str(Chem.MolToSmiles(without_hydrogens(fixed)))
+    with rdBase.BlockLogs():
+        mol = Chem.MolFromSmiles(text, sanitize=False)
+        if mol is None or not mol.GetNumAtoms() or (repair == "charges" and sanitizes(mol)):
+            return text
+        fixed = add_charges(mol) if repair == "charges" else largest_fragment(repair_valence(mol)[0])
+        if not sanitizes(fixed):
+            return text
+        Chem.SanitizeMol(fixed)
+        return str(Chem.MolToSmiles(without_hydrogens(fixed)))
 
 
 def _clear_aromatic(mol: Chem.RWMol) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import io
 import os
 import pickle
 import zipfile
@@ -19,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from graphinv.data import GraphStore, build_graphs, is_graph_file, read_graphs, split_ids, write_graphs
-from graphinv.data._safe_pickle import pickled_graphs
+from graphinv.data._safe_pickle import load_tensors, pickled_graphs
 from graphinv.data.manifests import list_datasets, load_manifest
 from graphinv.errors import InputError
 from graphinv.graphs import GraphBatch
@@ -110,11 +111,13 @@ def test_spectre_lists_hold_adjacency_matrices_of_any_type(dtype: torch.dtype, t
 def test_a_store_written_as_graphs_keeps_types_and_graph6_refuses_to_lose_them(tmp_path: Path) -> None:
     edges = torch.tensor([[0, 1, 1, 2], [1, 0, 2, 1]])
     typed = GraphBatch.single(torch.tensor([0, 2, 0]), edges, torch.tensor([1, 1, 3, 3]))
-    write_graphs(tmp_path / "a.graphs", typed)
+    write_graphs(tmp_path / "a.Graphs", typed)
+    (tmp_path / "a.Graphs").rename(tmp_path / "a.graphs")
     store = GraphStore.open(tmp_path / "a.graphs")
     assert store.batch([0]).x.tolist() == [0, 2, 0] and store.bond_type.tolist() == [1, 3]
     same = GraphBatch.single(torch.tensor([2, 2, 2]), edges, torch.tensor([3, 3, 3, 3]))
-    write_graphs(tmp_path / "same.g6", same)
+    write_graphs(tmp_path / "same.G6", same)
+    assert links(read_graphs(tmp_path / "same.G6")[0]) == links(same)
     for batch in (typed, GraphBatch.single(torch.zeros(3, 2), edges)):
         with pytest.raises(InputError, match="no node or edge types"):
             write_graphs(tmp_path / "a.g6", batch)
@@ -122,7 +125,7 @@ def test_a_store_written_as_graphs_keeps_types_and_graph6_refuses_to_lose_them(t
         write_graphs(tmp_path / "a.txt", same)
     with pytest.raises(InputError, match="self loop"):
         write_graphs(tmp_path / "a.g6", GraphBatch.single(torch.zeros(1).long(), torch.zeros(2, 1).long()))
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.graphs", "same.g6"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.graphs", "same.G6"]
 
 
 def test_self_loops_are_removed_and_counted(tmp_path: Path) -> None:
@@ -239,8 +242,9 @@ def test_damaged_pickles_are_errors_and_leave_no_trace(content: bytes, tmp_path:
         ([1], "item 0 of the list must be a networkx.Graph, got a int"),
         ([nx.path_graph(2), [nx.path_graph(2)]], "item 1"),
         ({"train": nx.path_graph(2)}, "split 'train' must be a list"),
-        ({"trian": [nx.path_graph(2)]}, "keys .'trian'"),
-        ({}, "keys"),
+        ({"trian": [nx.path_graph(2)]}, "a dict with keys of type str"),
+        ({"train": [], 1: [], (2,): []}, "a dict with keys of type int, str, tuple"),
+        ({}, "an empty dict"),
         ("text", "got a str"),
     ],
 )
@@ -250,11 +254,75 @@ def test_pickles_of_something_else_say_what_they_hold(value: Any, message: str, 
 
 
 def test_a_graph_with_a_foreign_inside_is_an_error(tmp_path: Path) -> None:
-    for change in ({"_adj": {0: {7: {}}}}, {"_adj": None}, {"_node": 3}, {"_adj": {}}):
+    huge = {10**30: {}}
+    for change in (
+        {"_adj": {0: {7: {}}}},
+        {"_adj": None},
+        {"_node": 3},
+        {"_adj": {}},
+        {"_adj": [[0]]},
+        {"_adj": []},
+        {"_adj": "ab"},
+        {"_node": huge, "_adj": [[]]},
+        {"_node": huge},
+        {"_adj": {0: 5}},
+        {"_adj": {0: [[]]}},
+    ):
         graph = nx.empty_graph(1)
         vars(graph).update(change)
         with pytest.raises(InputError, match="not laid out like"):
             read_graphs(put(tmp_path, [graph]))
+
+
+def tuples(depth: int, pack: bytes = b"\x85") -> bytes:
+    """A pickle of an empty tuple in ``depth`` others, as the key of a dict."""
+    return b"\x80\x04}(" + b"(" * depth * (pack == b"t") + b")" + pack * depth + b"K\x01u."
+
+
+@pytest.mark.parametrize("depth", [200, 5_000, 300_000])
+@pytest.mark.parametrize(
+    "pack",
+    [
+        b"\x85",
+        b"t",
+        b"\x94\x85",
+        b"K\x01\x86",
+        b"q\x000h\x00\x85",  # by way of the memo
+        b"20\x85",  # a copy is put on the stack and taken off
+        b"Nb\x85",  # a state of None leaves any object as it is
+    ],
+)
+def test_tuples_too_deep_to_hash_are_refused_before_anything_is_made(pack: bytes, depth: int, tmp_path: Path) -> None:
+    path = put(tmp_path, gzip.compress(tuples(depth, pack), 1), "set.pkl.gz")
+    with pytest.raises(InputError, match="nested more than 100 deep"):
+        read_graphs(path)
+
+
+@given(st.integers(0, 300))
+@settings(max_examples=30, deadline=None)
+def test_the_depth_of_tuples_alone_decides(depth: int) -> None:
+    value: Any = ()
+    for _ in range(depth):
+        value = (value, [])
+    graph = nx.path_graph(2, create_using=nx.Graph(deep=[[[[{"a": 1}]]]] * 200))
+    for protocol in range(2, pickle.HIGHEST_PROTOCOL + 1):
+        vars(graph)["graph"]["value"] = value
+        content = pickle.dumps([graph, graph], protocol)
+        if depth < 90:
+            assert pickled_graphs(content) == ([(2, {(0, 1)})] * 2, None)
+        elif depth > 100:
+            with pytest.raises(InputError, match="nested more than 100 deep"):
+                pickled_graphs(content)
+
+
+@given(st.binary(max_size=60))
+@settings(max_examples=300, deadline=None)
+def test_any_bytes_are_read_or_refused(content: bytes) -> None:
+    for end in (b"", b"."):
+        try:
+            pickled_graphs(content + end)
+        except InputError:
+            pass
 
 
 @pytest.mark.parametrize("line", [b"B", b"Bww", b"B\x01", b"C~~", b":", b"&BP_", b"?\xff", b":~~~~~~~~", b"edges 0 1"])
@@ -281,6 +349,47 @@ def test_pt_files_of_something_else_are_refused_and_run_nothing(tmp_path: Path) 
         with pytest.raises(InputError, match=message):
             read_graphs(tmp_path / f"{name}.pt")
     assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: torch.eye(3).to_sparse(),
+        lambda: torch.eye(3).to_sparse_csr(),
+        lambda: torch.zeros(3, 3, device="meta"),
+        lambda: torch.quantize_per_tensor(torch.zeros(3, 3), 1.0, 0, torch.qint8),
+        lambda: torch.nested.nested_tensor([torch.zeros(2, 2)]),
+        lambda: torch.zeros(1).expand(10**7, 10**7),
+        lambda: torch.ones(3).expand(3, 3),
+        lambda: torch.zeros(()),
+        lambda: torch.full((2, 2), float("nan")),
+        lambda: "text",
+    ],
+)
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_tensors_that_are_no_dense_matrices_are_refused(make: Callable[[], Any], tmp_path: Path) -> None:
+    torch.save([[torch.zeros(2, 2), make()]], tmp_path / "a.pt")
+    with pytest.raises(InputError, match=r"a\.pt: (adjacency matrix 1 must be a dense symmetric|.*torch can load)"):
+        read_graphs(tmp_path / "a.pt")
+
+
+def test_matrices_may_share_one_storage(tmp_path: Path) -> None:
+    torch.save([list((1 - torch.eye(3)).repeat(2, 1, 1))], tmp_path / "a.pt")
+    assert links(read_graphs(tmp_path / "a.pt")[0]) == [(3, {(0, 1), (0, 2), (1, 2)})] * 2
+
+
+@pytest.mark.parametrize("name", ["data.pkl", "DATA.PKL"])
+def test_tuples_too_deep_to_hash_are_refused_in_pt_files(name: str) -> None:
+    plain, hostile = io.BytesIO(), io.BytesIO()
+    torch.save([1], plain)
+    with zipfile.ZipFile(plain) as whole, zipfile.ZipFile(hostile, "w") as archive:
+        for entry in whole.infolist():
+            if entry.filename.endswith("data.pkl"):
+                archive.writestr(entry.filename.replace("data.pkl", name), tuples(300_000))
+            else:
+                archive.writestr(entry.filename, whole.read(entry))
+    with pytest.raises(InputError, match="nested more than 100 deep"):
+        load_tensors(hostile.getvalue())
 
 
 def test_files_that_cannot_be_read_are_errors(tmp_path: Path) -> None:

@@ -132,8 +132,9 @@ def test_blocks_are_those_of_a_loop_over_nodes(max_hops: int, legacy: bool) -> N
         assert lists(order) == oracle_of(batch, max_hops, legacy), f"seed {seed}"
 
 
-@pytest.mark.parametrize("max_hops", [20, 33, 80])
-@pytest.mark.parametrize("legacy", [False, True])
+@pytest.mark.parametrize(
+    ("max_hops", "legacy"), [(20, False), (33, False), (80, False), (20, True), (33, True), (64, True)]
+)
 def test_more_hops_than_an_int64_holds(max_hops: int, legacy: bool) -> None:
     """The tuple stays exact; the weight of the published code wraps around, and so does ours."""
     graphs = [nx.complete_bipartite_graph(5, 9), nx.barbell_graph(12, 3), nx.lollipop_graph(15, 6), nx.path_graph(9)]
@@ -141,6 +142,14 @@ def test_more_hops_than_an_int64_holds(max_hops: int, legacy: bool) -> None:
     assert 16**max_hops > 2**63
     order = block_order(batch.edge_index, batch.ptr, max_hops, legacy)
     assert lists(order) == oracle_of(batch, max_hops, legacy)
+
+
+def test_any_number_of_hops_is_the_number_of_nodes() -> None:
+    batch = mixed_graphs(0)
+    most = int(batch.node_counts().max())
+    assert lists(block_order(batch.edge_index, batch.ptr, 10**30)) == lists(
+        block_order(batch.edge_index, batch.ptr, most)
+    )
 
 
 def test_a_hub_of_high_degree_needs_more_than_one_digit() -> None:
@@ -278,6 +287,8 @@ BAD_GRAPHS: list[tuple[Callable[[], object], str]] = [
     (lambda: block_order(LINE, torch.tensor([0, 3, 2]), 1), "never decrease"),
     (lambda: block_order(LINE, [0, 2], 1), "ptr must be a tensor"),  # type: ignore[arg-type]
     (lambda: block_order(LINE, PTR, -1), "max_hops must be a whole number >= 0, got -1"),
+    (lambda: block_order(LINE, PTR, 65, legacy=True), "max_hops must be at most 64 with the legacy order, got 65"),
+    (lambda: block_order(LINE, PTR, 10**12, legacy=True), "max_hops must be at most 64"),
     (lambda: block_order(LINE, PTR, 1.0), "max_hops must be"),  # type: ignore[arg-type]
     (lambda: BlockOrder.from_blocks(torch.tensor([0, 0, 1, 1]), LINE, PTR), "segment 1 0 is on no row"),
     (lambda: BlockOrder.from_blocks(torch.tensor([0, 0, 0, 2]), LINE, PTR), "segment 1 there is 2 on 2 rows"),

@@ -202,6 +202,9 @@ def test_atom_labels_are_read_back() -> None:
         ("c1cc[nH]c1", "c1cc[nH]c1"),
         ("C1=CC=CC=C1", "c1ccccc1"),
         ("CN(=O)=O", "C[N+](=O)[O-]"),
+        ("[H]/N=C/C", "CC=N"),
+        ("[H]/C=C/O", "C=CO"),
+        ("[2H]/N=C\\1CC1", "N=C1CC1"),
         ("\u00e9", None),
         ("not a molecule", None),
     ],
@@ -212,4 +215,5 @@ def test_canonical_smiles_drops_stereo_isotopes_and_maps(text: str, flat: str | 
 
 
 def test_stereo_is_kept_on_request() -> None:
-    assert canonical_smiles("F/C=C/F", stereo=True) == "F/C=C/F"
+    for text in ("F/C=C/F", "[H]/N=C/C"):
+        assert canonical_smiles(text, stereo=True) == text

@@ -192,6 +192,19 @@ def test_hydrogens_that_no_heavy_atom_carries_are_rejects(text: str) -> None:
         MoleculeCodec(ELEMENTS).encode([text])
 
 
+@pytest.mark.parametrize(
+    ("text", "plain"), [("[H]/N=C/C", "N=CC"), ("[H]/C=C/O", "C=CO"), ("O[C@@H](F)/C=N/[H]", "OC(F)C=N")]
+)
+@pytest.mark.parametrize("hydrogens", [False, True])
+def test_hydrogens_written_for_the_stereo_of_a_bond_are_like_any_other(text: str, plain: str, hydrogens: bool) -> None:
+    for scheme in ("element", "element+charge"):
+        store = build([text, plain], scheme=scheme, hydrogens=hydrogens)
+        first, second = store.batch([0]), store.batch([1])
+        assert torch.equal(first.x, second.x) and torch.equal(first.edge_index, second.edge_index)
+        assert store.smiles() == [canonical_smiles(plain)] * 2
+        assert MoleculeCodec(store.vocabulary).decode(first) == [canonical_smiles(text)]
+
+
 def test_processes_and_smiles_make_no_difference(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(build_module, "_CHUNK_LINES", 200)
     lines = small_lines(700)

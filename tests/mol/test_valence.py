@@ -7,7 +7,7 @@ import random
 import pytest
 from rdkit import Chem, rdBase
 
-from graphinv.mol import add_charges, largest_fragment, repair_valence, sanitizes
+from graphinv.mol import add_charges, largest_fragment, repair_smiles, repair_valence, sanitizes
 
 ORDERS = [Chem.BondType.SINGLE, Chem.BondType.DOUBLE, Chem.BondType.TRIPLE]
 
@@ -91,6 +91,13 @@ def test_largest_fragment_counts_heavy_atoms_and_breaks_ties_by_text() -> None:
         assert Chem.MolToSmiles(largest_fragment(read(text))) == "CCN"
     assert largest_fragment(Chem.RWMol()).GetNumAtoms() == 0
     assert largest_fragment(read("C=F.C")).GetNumAtoms() == 2
+
+
+@pytest.mark.parametrize("text", ["C1CC", "C=F", "[H]", "[H].C=F", "c1cccc1", "CN(C)(C)C", "[H][H]", "not one", ""])
+def test_repair_of_texts_writes_nothing_to_standard_error(text: str, capfd: pytest.CaptureFixture[str]) -> None:
+    repair_smiles(text, "charges")
+    repair_smiles(text, "valence")
+    assert capfd.readouterr().err == ""
 
 
 def test_an_empty_molecule_needs_no_repair() -> None:

@@ -64,7 +64,7 @@ _PRESETS = {
     # of our own
     "smallmol": PARDPreset(
         PARDConfig(max_nodes=7, node_dim=64, edge_dim=24, layers=5, heads=4, ce_weight=1.0),
-        _training(64, 10, 2e-3, warmup=100, ema=0.995),
+        _training(64, 8, 2e-3, warmup=100, ema=0.995),
     ),
     "qm9": PARDPreset(
         PARDConfig(max_nodes=9, node_dim=128, edge_dim=32, layers=6, ce_weight=1.0),

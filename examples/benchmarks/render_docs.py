@@ -159,7 +159,7 @@ def pard_curve(lines: list[Line]) -> str:
     rates = {"strictly valid": "valid_strict", "valid (relaxed)": "valid_relaxed", "distinct": "unique", "new": "novel"}
     rows = []
     for line in lines:
-        cells = [f"{line['seconds'] / 60:.1f}", str(line["epoch"]), number(line["valid_loss"])]
+        cells = [f"{line['seconds'] / 60:.1f}", str(line["epoch"]), f"{line['valid_loss']:.3f}"]
         cells += [f"{100 * line[key]:.1f}%" for key in (*rates.values(), "path_consistent")]
         rows.append([*cells, f"{line['samples']:,}", number(line["network_calls"])])
     header = [*columns, *rates, "on its path", "samples", "network calls"]
@@ -322,8 +322,10 @@ def provenance(lines: list[Line]) -> str:
     keys = {"device": "", "machine": "", "threads": "threads: ", "torch": "torch "}
     keys |= {"torch_geometric": "torch_geometric ", "peer_commit": "LingxiaoShawn/Pard "}
     found = {key: dict.fromkeys(str(line[key]) for line in lines if key in line) for key in keys}
-    setting = "; ".join(keys[key] + ", ".join(values) for key, values in found.items() if values)
-    return f"```\n{commands}\n```\n\nWith {setting}.\n"
+    setting = [keys[key] + ", ".join(values) for key, values in found.items() if values]
+    if "training" in lines[0]:
+        setting.append(", ".join(f"{key} {value}" for key, value in lines[0]["training"].items()))
+    return f"```\n{commands}\n```\n\nWith {'; '.join(setting)}.\n"
 
 
 def task_command(line: Line) -> str:

@@ -164,7 +164,7 @@ def locate(
         'smallmol.smi.gz'
     """
     data = data_dir or os.environ.get("GRAPHINV_DATA_DIR")
-    cache = _cache_dir(cache_dir)
+    cache = cache_folder(cache_dir)
     for folder in (Path(data) if data else None, cache, file.folder):
         for path in (folder / form for form in _forms(file.path)) if folder else ():
             if path.is_file():
@@ -239,7 +239,8 @@ def _forms(path: str) -> tuple[str, str]:
     return f"{plain}.gz", plain
 
 
-def _cache_dir(given: str | os.PathLike[str] | None) -> Path:
+def cache_folder(given: str | os.PathLike[str] | None = None) -> Path:
+    """Return ``given``, else GRAPHINV_CACHE_DIR, else graphinv below XDG_CACHE_HOME or ~/.cache."""
     chosen = given or os.environ.get("GRAPHINV_CACHE_DIR")
     if chosen:
         return Path(chosen).expanduser()

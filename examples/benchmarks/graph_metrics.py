@@ -1,0 +1,112 @@
+"""Time the judging of plain graphs: a protocol's distances and its floor on a real set, whole and by descriptor.
+
+JSON lines: one for the distances of 40 to 40 graphs, one for the floor of all training graphs, and one for each
+descriptor and its discrepancy in the first. The samples are as many training graphs.
+
+    OMP_NUM_THREADS=1 GRAPHINV_DATA_DIR=~/data python examples/benchmarks/graph_metrics.py
+    python examples/benchmarks/graph_metrics.py --input sbm.pkl --protocol digress-2023 --repeats 3
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from graphinv.data import read_graphs
+from graphinv.errors import InputError
+from graphinv.graphs import GraphBatch
+from graphinv.metrics.comparison import interval
+from graphinv.metrics.graph_distances import graph_distances, graph_floor
+from graphinv.metrics.graph_features import descriptor
+from graphinv.metrics.mmd import mmd
+from graphinv.metrics.protocols import Kernel, protocol_named
+
+
+def seconds_of(work: Callable[[], object], repeats: int) -> float:
+    """Return the median wall time of ``work``, after one run that is not counted."""
+    work()
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - start)
+    return round(sorted(times)[len(times) // 2], 4)
+
+
+def measure(
+    train: GraphBatch, test: GraphBatch, kernels: tuple[tuple[str, Kernel], ...], repeats: int
+) -> list[dict[str, object]]:
+    samples = train.select(range(min(train.num_graphs, test.num_graphs)))
+
+    def judge() -> dict[str, float]:
+        return {name: c.value for name, c in graph_distances(samples, test, kernels, progress=False).items()}
+
+    def floor() -> dict[str, float]:
+        return {name: mean for name, (mean, _) in graph_floor(train, test, kernels, None, progress=False).items()}
+
+    lines: list[dict[str, object]] = [
+        {
+            "name": "graph_metrics/distances",
+            "samples": samples.num_graphs,
+            "seconds": seconds_of(judge, repeats),
+            "values": judge(),
+        },
+        {
+            "name": "graph_metrics/floor",
+            "samples": train.num_graphs,
+            "seconds": seconds_of(floor, repeats),
+            "values": floor(),
+        },
+    ]
+    return lines + [by_descriptor(samples, test, name, kernel, repeats) for name, kernel in kernels]
+
+
+def by_descriptor(samples: GraphBatch, test: GraphBatch, name: str, kernel: Kernel, repeats: int) -> dict[str, object]:
+    x, y = descriptor(name, samples, kernel), descriptor(name, test, kernel)
+    comparison = mmd(x, y, kernel)
+    return {
+        "name": f"graph_metrics/{name}",
+        "samples": samples.num_graphs,
+        "descriptor_seconds": seconds_of(lambda: [descriptor(name, g, kernel) for g in (samples, test)], repeats),
+        "mmd_seconds": seconds_of(lambda: mmd(x, y, kernel), repeats),
+        "interval_seconds": seconds_of(lambda: interval(comparison), repeats),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--input", help="set of graphs with splits (default: $GRAPHINV_DATA_DIR/graphs/planar.pkl)")
+    parser.add_argument("--protocol", default="digress-2023", help="default: digress-2023")
+    parser.add_argument("--repeats", type=int, default=5, help="runs whose median is printed (default: 5)")
+    args = parser.parse_args()
+    root = os.environ.get("GRAPHINV_DATA_DIR")
+    if args.input is None and root is None:
+        parser.error("give --input FILE or set GRAPHINV_DATA_DIR")
+    path = Path(args.input or str(Path(str(root)) / "graphs" / "planar.pkl"))
+    try:
+        protocol = protocol_named(args.protocol).graphs
+        graphs, splits = read_graphs(path)
+    except InputError as error:
+        parser.error(str(error))
+    if protocol is None or splits is None:
+        parser.error("the protocol must be one for graphs, and the file must name its splits")
+    train, test = (graphs.select([k for k, s in enumerate(splits) if s == split]) for split in ("train", "test"))
+    about = {
+        "set": path.name,
+        "protocol": args.protocol,
+        "reference": test.num_graphs,
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+    }
+    for line in measure(train, test, protocol.kernels, args.repeats):
+        print(json.dumps({**line, **about}), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -18,8 +18,8 @@ quickstart: $(READY)  ## train on the embedded molecules, draw 1,000, judge them
 	$(BIN)/graphinv data build smallmol -o $(OUT)/smallmol.graphs
 	$(BIN)/graphinv train pard --data $(OUT)/smallmol.graphs --preset smallmol -o $(OUT)/run
 	$(BIN)/graphinv sample $(OUT)/run -n 1000 -o $(OUT)/out.smi --grid $(OUT)/grid.png
-	$(BIN)/graphinv evaluate $(OUT)/out.smi --reference $(OUT)/smallmol.graphs --json $(OUT)/report.json
-	@echo "molecules: $(OUT)/out.smi   picture: $(OUT)/grid.png   report: $(OUT)/report.json"
+	$(BIN)/graphinv evaluate $(OUT)/out.smi --reference $(OUT)/smallmol.graphs --json $(OUT)/report.json --report $(OUT)/report.html
+	@echo "molecules: $(OUT)/out.smi   picture: $(OUT)/grid.png   report: $(OUT)/report.html"
 
 test: $(READY)  ## the whole suite; GRAPHINV_DATA_DIR adds the tests on real files
 	$(BIN)/python -m pytest -q

@@ -9,7 +9,7 @@ import argparse
 from pathlib import Path
 
 import graphinv
-from graphinv.metrics.molecule import format_report
+from graphinv.metrics.table import format_report
 from graphinv.mol import molecule_grid
 
 

@@ -31,7 +31,7 @@ _HOME = {
     "build_dataset": "graphinv.mol",
     "build_graphs": "graphinv.data",
     "build_store": "graphinv.mol",
-    "evaluate": "graphinv.pipeline",
+    "evaluate": "graphinv.metrics.evaluation",
     "train": "graphinv.training",
 }
 
@@ -41,9 +41,10 @@ if TYPE_CHECKING:
     from graphinv.diffusion import block_order
     from graphinv.errors import GraphinvError
     from graphinv.graphs import DenseGraphs, GraphBatch
+    from graphinv.metrics.evaluation import evaluate
     from graphinv.models import GDSS, PARD, GraphGenerator
     from graphinv.mol import MoleculeCodec, build_dataset, build_store
-    from graphinv.pipeline import MoleculeGenerator, Samples, evaluate
+    from graphinv.pipeline import MoleculeGenerator, Samples
     from graphinv.training import TrainConfig, train
 
 __all__ = [

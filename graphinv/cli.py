@@ -21,7 +21,6 @@ from graphinv.errors import GraphinvError, InputError
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser
 
-    from graphinv.data import GraphStore
 
 __all__ = ["main"]
 
@@ -34,13 +33,13 @@ usage: graphinv VERB [arguments]        graphinv VERB --help explains one verb
   train gdss --data STORE -o RUN  train a generator; resumable, checkpoints in RUN/best and RUN/last
   train pard --data STORE -o RUN  the same for the block-autoregressive one: discrete types, hydrogens, plain graphs
   sample RUN -n 1000 -o out.smi   draw molecules (or graphs: out.g6) from a trained generator
-  evaluate out.smi                validity in four definitions, uniqueness, novelty
+  evaluate out.smi                validity, uniqueness, novelty; under a protocol distances with floors; a page
 
 a first tour, nothing to download (about six minutes on two cores):
   graphinv data build smallmol -o small.graphs
   graphinv train gdss --data small.graphs --preset smallmol -o runs/small
   graphinv sample runs/small -n 1000 -o out.smi --grid grid.png
-  graphinv evaluate out.smi --reference small.graphs --json report.json
+  graphinv evaluate out.smi --reference small.graphs --report report.html
 
 options: --help, --version, --traceback (with a verb: show the stack of an error)
 """
@@ -219,24 +218,29 @@ def _sample(args: list[str]) -> None:
 
 
 def _evaluate(args: list[str]) -> None:
-    p = _parser("evaluate", "Judge molecules: every rate of validity is over all lines, empty ones included.")
-    p.add_argument("smiles", help="file of SMILES, one a line; .csv and .gz as in data build")
-    p.add_argument("--reference", default=None, help="store whose training molecules novelty is counted against")
+    p = _parser(
+        "evaluate",
+        "Judge molecules or plain graphs. Every rate of validity is over all samples, empty lines included. Under a "
+        "protocol also distances to a reference, each with what training data scores (the floor) and an interval. "
+        "FILE is .smi, .csv, .tsv or .txt, .graphs, or .g6, .s6, .pkl, .pt of plain graphs (.gz of each).",
+    )
+    p.add_argument("samples", metavar="FILE", help="the samples, or - for SMILES on standard input")
+    p.add_argument("--reference", default=None, help="a store, a known set of graphs (planar), or a file")
+    p.add_argument("--train", default=None, help="training data, if the reference has none: for novelty and floors")
+    names = "gdss-2022, digress-2023, moses-2020, guacamol-2019, polygraph-2026"
+    p.add_argument("--protocol", default=None, help=f"{names}; none: counts only")
+    p.add_argument("--family", default=None, help="what a valid plain graph is: planar, tree, lobster, sbm")
+    p.add_argument("--scaffolds", default=None, help="moses-2020: the scaffold test set, a second reference")
+    p.add_argument("--mcf", default=None, help="moses-2020: its file of medicinal chemistry filters (mcf.csv)")
     p.add_argument("--column", default="smiles", help="column of a .csv or .tsv")
+    p.add_argument("--repeats", type=int, default=100, help="draws of the bootstrap, 0 for no intervals")
+    p.add_argument("--seed", type=int, default=0, help="of the bootstrap and of the training data drawn for floors")
     p.add_argument("--json", default=None, help="write the report to this file")
+    p.add_argument("--report", default=None, help="write the report as one page (.html)")
     given = p.parse_args(args)
-    from graphinv._files import atomic_path
-    from graphinv.data import GraphStore, read_smiles
-    from graphinv.metrics.molecule import format_report
-    from graphinv.pipeline import evaluate
+    from graphinv._judge import judge
 
-    reference: GraphStore | None = GraphStore.open(given.reference) if given.reference else None
-    report = evaluate(list(read_smiles(given.smiles, given.column)), reference=reference)
-    print(format_report(report))
-    if given.json:
-        with atomic_path(given.json) as file:
-            file.write_text(json.dumps(report, indent=2) + "\n")
-        print(f"report: {given.json}")
+    print(judge(given))
 
 
 _VERBS: dict[str, Callable[[list[str]], None]] = {

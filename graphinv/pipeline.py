@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from graphinv.data import GraphStore, Vocabulary
+from graphinv.data import Vocabulary
 from graphinv.errors import CheckpointError, InputError
 from graphinv.graphs import GraphBatch
 from graphinv.models import PARD, GraphGenerator
@@ -30,10 +30,8 @@ __all__ = [
     "MoleculeGenerator",
     "Repair",
     "Samples",
-    "evaluate",
     "load_generator",
     "sample_graphs",
-    "training_smiles",
 ]
 
 Repair = Literal["none", "charges", "valence"]
@@ -202,48 +200,6 @@ def sample_graphs(
         float(generator.path_consistency(graphs).double().mean()) if n and isinstance(generator, PARD) else None
     )
     return GraphSamples(graphs, seconds, calls[0] / max(n, 1), consistent)
-
-
-def evaluate(
-    smiles: Sequence[str],
-    *,
-    reference: GraphStore | None = None,
-    train: Collection[str] | None = None,
-    progress: bool = True,
-) -> dict[str, Any]:
-    """Judge molecules: validity in four definitions over all samples, uniqueness, novelty (a JSON object).
-
-    Args:
-        smiles: one text per sample, "" and unreadable ones included.
-        reference: store whose training molecules novelty is counted against.
-        train: the same as SMILES, instead of a store.
-        progress: show a bar.
-
-    Raises:
-        InputError: there is no sample, or both ``reference`` and ``train`` are given.
-
-    Example:
-        >>> evaluate(["CCO", "CC(C)(C)(C)C"], train=["CCO"])["valid_strict"]["rate"]
-        0.5
-    """
-    from graphinv.metrics.molecule import molecule_report
-
-    if reference is not None and train is not None:
-        raise InputError("give the training molecules either as reference (a store) or as train (SMILES), not both")
-    if reference is None:
-        return molecule_report(smiles, train, progress=progress)
-    known = training_smiles(reference)
-    report = molecule_report(smiles, known, train_is_canonical=True, progress=progress)
-    report["reference"] = {"hash": reference.content_hash, "training_molecules": len(known)}
-    return report
-
-
-def training_smiles(store: GraphStore) -> list[str]:
-    """Return the canonical SMILES of the training split, from the store's column or, without one, from its graphs."""
-    index = store.indices("train")
-    if store.smiles_bytes is not None:
-        return store.smiles(index)
-    return MoleculeCodec(store.vocabulary).decode(store.batch(index))
 
 
 def _on_device(generator: GraphGenerator, device: str) -> GraphGenerator:

@@ -10,8 +10,8 @@ from graphinv.data import GraphStore, Vocabulary
 from graphinv.errors import CheckpointError, InputError
 from graphinv.graphs import GraphBatch
 from graphinv.models import GDSS, PARD, BlockSampler, GDSSConfig, GraphGenerator, PARDConfig, SamplerConfig
-from graphinv.mol import MoleculeCodec, build_dataset, build_store, canonical_smiles
-from graphinv.pipeline import MoleculeGenerator, evaluate, load_generator, sample_graphs, training_smiles
+from graphinv.mol import MoleculeCodec, build_dataset, build_store
+from graphinv.pipeline import MoleculeGenerator, load_generator, sample_graphs
 from graphinv.training import TrainConfig, train
 
 SMILES = ["C", "CC", "CO", "CCO", "C#N", "CC=O", "C1CC1", "CCN", "COC", "CC#C", "NC=O", "OCCO"]
@@ -59,7 +59,7 @@ def test_repair_is_never_silent_and_gives_molecules(run):
     assert raw.repaired == 0
     assert fixed.repaired == sum(a != b for a, b in zip(raw.smiles, fixed.smiles, strict=True))
     assert torch.equal(raw.graphs.x, fixed.graphs.x)
-    report = evaluate(fixed.smiles, progress=False)
+    report = graphinv.evaluate(fixed.smiles, progress=False)
     assert report["valid_strict"]["count"] == sum(bool(s) for s in fixed.smiles)
 
 
@@ -82,25 +82,6 @@ def test_a_checkpoint_without_a_vocabulary_is_no_molecule_generator(tmp_path):
     GraphGenerator.load(tmp_path)
     with pytest.raises(CheckpointError, match="vocabulary"):
         MoleculeGenerator.load(tmp_path)
-
-
-def test_novelty_is_counted_against_the_training_split(store):
-    known = training_smiles(store)
-    assert set(known) <= {canonical_smiles(text) for text in SMILES}
-    report = evaluate(["CCCCC", known[0]], reference=store, progress=False)
-    assert report["novel"]["count"] == 1
-    assert report["reference"]["hash"] == store.content_hash
-    with pytest.raises(InputError, match="not both"):
-        evaluate(["C"], reference=store, train=["C"])
-
-
-def test_a_store_without_smiles_gives_the_same_training_molecules(store):
-    bare = build_store(SMILES * 8, workers=1, keep_smiles=False, split="random:0.8/0.1/0.1:0", progress=False)[0]
-    assert sorted(training_smiles(bare)) == sorted(training_smiles(store))
-
-
-def test_the_public_functions_are_those_of_the_modules():
-    assert graphinv.train is train and graphinv.evaluate is evaluate
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,6 @@ Distribution distances (FCD, NSPDK) live elsewhere.
 
 from __future__ import annotations
 
-import math
 import sys
 from collections import Counter
 from collections.abc import Collection, Sequence
@@ -17,11 +16,13 @@ from rdkit import Chem, rdBase
 from tqdm.auto import tqdm
 
 from graphinv.errors import InputError
+from graphinv.metrics.comparison import rate
+from graphinv.metrics.molecule.judged import first_token
 from graphinv.mol._encode import atom_label, flat_smiles, parse_smiles
 from graphinv.mol.codec import canonical_smiles
 from graphinv.mol.valence import add_charges, largest_fragment, repair_valence, sanitizes
 
-__all__ = ["format_report", "molecule_report"]
+__all__ = ["molecule_report"]
 
 DEFINITIONS = {
     "samples": "all samples, the denominator of every valid_* and of connected",
@@ -95,52 +96,18 @@ def molecule_report(
     tally = _Tally()
     with rdBase.BlockLogs():
         for text in tqdm(smiles, unit=" samples", delay=2.0, disable=None if progress else True, file=sys.stderr):
-            tally.add(_first_token(text))
+            tally.add(first_token(text))
     total = len(smiles)
     report: dict[str, Any] = {"samples": total}
     for name in ("valid_strict", "valid_fragment", "valid_relaxed", "valid_corrected", "connected"):
-        report[name] = _rate(tally.counts[name], total)
+        report[name] = rate(tally.counts[name], total)
     unique = set(tally.canonical)
-    report["unique"] = _rate(len(unique), len(tally.canonical)) | {"rate_of_samples": len(unique) / total}
+    report["unique"] = rate(len(unique), len(tally.canonical)) | {"rate_of_samples": len(unique) / total}
     report["novel"] = None
     if train is not None:
         known = set(train) if train_is_canonical else {canonical_smiles(line) for line in train}
-        report["novel"] = _rate(len(unique - known), len(unique))
+        report["novel"] = rate(len(unique - known), len(unique))
     report["repair_edits"] = tally.edits
     report["atoms"] = {atom_label(*atom): count for atom, count in sorted(tally.atoms.items())}
     report["definitions"] = DEFINITIONS
     return report
-
-
-def format_report(report: dict[str, Any]) -> str:
-    """The report as a table for a terminal.
-
-    Example:
-        >>> print(format_report(molecule_report(["C", "CC", "C=F"])).splitlines()[1])
-        valid_strict          2   66.67 %  20.77 .. 93.85
-    """
-    lines = [f"{'of ' + format(report['samples'], ',') + ' samples':<16}{'count':>7}{'rate':>10}  95% interval"]
-    for name, value in report.items():
-        if isinstance(value, dict) and "count" in value:
-            rate = "-" if value["rate"] is None else f"{100 * value['rate']:.2f} %"
-            span = "" if value["rate"] is None else f"  {100 * value['low']:.2f} .. {100 * value['high']:.2f}"
-            lines.append(f"{name:<16}{value['count']:>7}{rate:>10}{span}")
-    lines.append(f"{'repair_edits':<16}{report['repair_edits']:>7}")
-    total = sum(report["atoms"].values())
-    lines.append("atoms           " + ", ".join(f"{a} {100 * n / total:.1f}%" for a, n in report["atoms"].items()))
-    return "\n".join(lines)
-
-
-def _first_token(text: str) -> str:
-    return (text.split(None, 1) or [""])[0]
-
-
-def _rate(count: int, total: int) -> dict[str, Any]:
-    """Count, rate and 95% Wilson interval; the rate of nothing is None."""
-    if total == 0:
-        return {"count": count, "rate": None, "low": None, "high": None}
-    z = 1.959964
-    p, spread = count / total, z * z / total
-    centre = (p + spread / 2) / (1 + spread)
-    half = math.sqrt(p * (1 - p) * spread + spread * spread / 4) / (1 + spread)
-    return {"count": count, "rate": p, "low": max(0.0, centre - half), "high": min(1.0, centre + half)}

@@ -8,7 +8,8 @@ import random
 import pytest
 
 from graphinv.errors import InputError
-from graphinv.metrics.molecule import format_report, molecule_report
+from graphinv.metrics.molecule import molecule_report
+from graphinv.metrics.table import format_report
 
 POOL = [
     "CCO",

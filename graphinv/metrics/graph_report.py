@@ -1,0 +1,182 @@
+"""Plain graphs under a protocol: valid, distinct and new ones, distances to a reference with floors, distributions.
+
+Two graphs are the same if they are isomorphic, tested exactly; a search that reaches its limit is counted and said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from graphinv.errors import InputError
+from graphinv.graphs import GraphBatch
+from graphinv.metrics.comparison import Floor, figure, rate
+from graphinv.metrics.graph_distances import graph_distances, graph_floor, ratio
+from graphinv.metrics.graph_features import clustering_histograms, degree_histograms, spectral_histograms
+from graphinv.metrics.graph_validity import connected, valid_graphs
+from graphinv.metrics.inputs import without_isolated
+from graphinv.metrics.isomorphism import isomorphism_classes, known
+from graphinv.metrics.protocols import GraphProtocol
+
+__all__ = ["judge_graphs"]
+
+DEFINITIONS = {
+    "samples": "all samples, the denominator of connected, valid, unique and vun",
+    "connected": "one component, at least one node",
+    "valid": "of the family: planar, tree and lobster ask for connected graphs; sbm for block sizes, numbers and "
+    "densities that a test cannot tell from the generator's",
+    "train_valid": "valid, of up to 200 training graphs: what the data itself reaches",
+    "unique": "classes of isomorphic graphs, over all samples",
+    "novel": "samples isomorphic to no training graph, over all samples",
+    "vun": "samples that are valid, new, and the first of their class",
+    "interval": "low and high: of a rate the 95% Wilson score interval; of a distance the 95% bootstrap over samples",
+    "floor": "what training graphs score in place of the samples",
+}
+_EXAMPLES = 6
+_TRAIN_VALID = 200  # training graphs whose validity is looked at
+_FLOOR_DRAWS = 20  # of training subsets: the spread over 5 is as large as their mean on small sets
+
+
+def judge_graphs(
+    samples: GraphBatch,
+    test: GraphBatch | None,
+    train: GraphBatch | None,
+    protocol: GraphProtocol | None,
+    *,
+    family: str | None = None,
+    repeats: int = 100,
+    seed: int = 0,
+    progress: bool = True,
+) -> dict[str, Any]:
+    """Return the report of plain graphs: counts, and under a protocol distances, their floors and their ratio.
+
+    Args:
+        samples: B graphs without self loops and types.
+        test: graphs that distances compare with.
+        train: graphs that novelty is counted against, and that give the floors.
+        family: "planar", "tree", "lobster" or "sbm": what a valid graph is.
+
+    Raises:
+        InputError: the protocol needs graphs that are not given, or the family is unknown.
+
+    Example:
+        >>> import networkx as nx
+        >>> graphs = GraphBatch.from_networkx([nx.path_graph(3), nx.path_graph(3), nx.complete_graph(5)])
+        >>> report = judge_graphs(graphs, None, graphs, None, family="planar")
+        >>> report["unique"]["count"], report["valid"]["count"], report["vun"]["count"]
+        (2, 2, 0)
+    """
+    report = _counts(samples, train, family, progress)
+    if protocol is not None and test is None:
+        raise InputError("a protocol compares with test graphs, and there are none; give reference")
+    somethings = samples.select((samples.node_counts() > 0).nonzero().flatten())
+    empty = samples.num_graphs - somethings.num_graphs
+    if empty:
+        report["warnings"].append(f"{empty:,} samples have no nodes: counted as invalid, left out of distances")
+    if protocol is not None and test is not None and somethings.num_graphs:
+        report |= _compare(somethings, test, train, protocol, repeats, seed, progress)
+    reference = test if test is not None else train
+    if reference is not None and somethings.num_graphs:
+        report["distributions"] = _distributions(somethings, reference)
+    return report | {"definitions": DEFINITIONS}
+
+
+def _counts(samples: GraphBatch, train: GraphBatch | None, family: str | None, progress: bool) -> dict[str, Any]:
+    total = samples.num_graphs
+    classes = isomorphism_classes(samples, progress=progress)
+    seen = torch.cummax(torch.cat([classes.label.new_full((1,), -1), classes.label]), 0).values
+    first = classes.label > seen[:-1]  # classes are numbered as they first occur
+    joined = connected(samples)
+    undecided, warnings = classes.undecided, []
+    report: dict[str, Any] = {"samples": total, "connected": rate(int(joined.sum()), total)}
+    good = torch.ones(total, dtype=torch.bool) if family is None else valid_graphs(samples, family, progress)
+    report["valid"] = None if family is None else rate(int(good.sum()), total)
+    if family is not None and train is not None:
+        own = train.select(range(min(train.num_graphs, _TRAIN_VALID)))
+        report["train_valid"] = rate(int(valid_graphs(own, family, progress).sum()), own.num_graphs)
+    report["unique"] = rate(int(first.sum()), total)
+    new = torch.ones(total, dtype=torch.bool)
+    if train is not None:
+        found, more = known(samples, train, progress=progress)
+        new, undecided = ~found, undecided + more
+    report["novel"] = None if train is None else rate(int(new.sum()), total)
+    report["vun"] = None if train is None or family is None else rate(int((good & first & new).sum()), total)
+    if undecided:
+        warnings.append(
+            f"{undecided:,} pairs of graphs were not told apart within the search limit: taken as different"
+        )
+    return report | {"failures": _failures(joined, good, family), "warnings": warnings}
+
+
+def _failures(joined: Tensor, good: Tensor, family: str | None) -> list[dict[str, Any]]:
+    reasons = [("not connected", ~joined)] + ([] if family is None else [(f"no {family} graph", joined & ~good)])
+    return [
+        {"reason": r, "count": int(x.sum()), "examples": [f"graph {k}" for k in x.nonzero()[:_EXAMPLES, 0].tolist()]}
+        for r, x in reasons
+        if bool(x.any())
+    ]
+
+
+def _compare(
+    samples: GraphBatch,
+    test: GraphBatch,
+    train: GraphBatch | None,
+    protocol: GraphProtocol,
+    repeats: int,
+    seed: int,
+    progress: bool,
+) -> dict[str, Any]:
+    samples = without_isolated(samples) if protocol.drop_isolated else samples
+    found = graph_distances(samples, test, protocol.kernels, progress)
+    floors: dict[str, Floor] = {}
+    if train is not None:
+        size = None if protocol.floor == "all" else min(protocol.samples or test.num_graphs, train.num_graphs)
+        scores = graph_floor(train, test, protocol.kernels, size, _FLOOR_DRAWS, seed, progress)
+        floors = {name: Floor(mean, spread, size or train.num_graphs) for name, (mean, spread) in scores.items()}
+    report: dict[str, Any] = {
+        "distances": {
+            name: figure(comparison, floors.get(name), repeats=repeats, seed=seed) for name, comparison in found.items()
+        }
+    }
+    if protocol.ratio and floors:
+        values = {name: comparison.value for name, comparison in found.items()}
+        report["ratio"] = ratio(values, {name: floor.mean for name, floor in floors.items()})
+    return report
+
+
+def _distributions(samples: GraphBatch, reference: GraphBatch) -> dict[str, Any]:
+    """Histograms of samples and reference over the same bins, each the mean over graphs."""
+    most = max(int(samples.node_counts().max()), int(reference.node_counts().max()))
+    width = 1 + most // 25
+    sizes = torch.arange(0, most + width + 1, width).tolist()
+    turns = [-1e-5 + 2.00001 * k / 40 for k in range(41)]
+
+    def count_sizes(graphs: GraphBatch) -> Tensor:
+        return torch.nn.functional.one_hot(graphs.node_counts() // width, len(sizes) - 1).double()
+
+    def overlay(title: str, unit: str, make: Callable[[GraphBatch], Tensor], **axis: list[Any]) -> dict[str, Any]:
+        shares = [make(graphs).mean(0).tolist() for graphs in (samples, reference)]
+        bins = max(map(len, shares))
+        ours, theirs = (values + [0.0] * (bins - len(values)) for values in shares)
+        axis = axis or {"labels": [str(k) for k in range(bins)]}
+        return {"title": title, "unit": unit, **axis, "samples": ours, "reference": theirs}
+
+    return {
+        "nodes": overlay("Nodes", "share of graphs", count_sizes, edges=sizes),
+        "degree": overlay("Degree", "share of nodes", degree_histograms),
+        "clustering": overlay(
+            "Clustering coefficient",
+            "share of nodes",
+            lambda graphs: clustering_histograms(graphs, 20),
+            edges=[k / 20 for k in range(21)],
+        ),
+        "spectral": overlay(
+            "Eigenvalues of the normalised Laplacian",
+            "share of eigenvalues",
+            lambda graphs: spectral_histograms(graphs, 40),
+            edges=turns,
+        ),
+    }

@@ -1,0 +1,217 @@
+"""One entry for all metrics: the kinds of samples, what a protocol adds, and what it says when something is missing."""
+
+from __future__ import annotations
+
+import copy
+import json
+
+import networkx as nx
+import pytest
+import torch
+from rdkit import Chem
+from torch_geometric.data import Data
+
+import graphinv
+from graphinv.errors import InputError
+from graphinv.graphs import GraphBatch
+from graphinv.metrics.evaluation import evaluate
+from graphinv.mol import build_store, canonical_smiles
+
+SMILES = ["CCO", "CC(=O)C", "c1ccccc1", "CCN", "C1CC1", "CC#N", "OCCO", "CC=O", "CNC", "COC", "CCC", "CO"] * 4
+QUIET = {"progress": False, "repeats": 4}
+
+
+@pytest.fixture(scope="module")
+def store():
+    return build_store(SMILES, workers=1, split="random:0.5/0.1/0.4:0", progress=False)[0]
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("GRAPHINV_CACHE_DIR", str(tmp_path / "cache"))
+
+
+@pytest.fixture(scope="module")
+def graphs():
+    return [nx.compose(nx.cycle_graph(6 + k % 4), nx.gnp_random_graph(6 + k % 4, 0.4, seed=k)) for k in range(12)]
+
+
+def test_the_public_function_is_this_one():
+    assert graphinv.evaluate is evaluate
+
+
+def test_novelty_is_counted_against_the_training_split_unless_train_is_given(store):
+    known = store.smiles(store.indices("train"))
+    report = evaluate(["CCCCC", known[0]], reference=store, **QUIET)
+    assert report["novel"]["count"] == 1 and report["protocol"] is None and "distances" not in report
+    assert report["reference"]["hash"] == store.content_hash
+    assert evaluate(["CCCCC", known[0]], reference=store, train=["CCCCC"], **QUIET)["novel"]["count"] == 1
+    assert evaluate(["CCCCC"], train=["C(CC)CC"], **QUIET)["novel"]["count"] == 0
+
+
+def test_a_store_without_smiles_gives_the_same_report(store):
+    bare = build_store(SMILES, workers=1, keep_smiles=False, split="random:0.5/0.1/0.4:0", progress=False)[0]
+    with_them, without = (evaluate(["CCO", "CCF"], reference=s, **QUIET) for s in (store, bare))
+    assert with_them["novel"] == without["novel"]
+    assert set(bare.indices("train").tolist()) == set(store.indices("train").tolist())
+
+
+def test_molecules_in_any_form_give_one_report(store):
+    texts = ["CCO", "C=F", "CN(C)(C)C"]
+    mols = [Chem.MolFromSmiles(text, sanitize=False) for text in texts]
+    drawn = build_store(["CCO", "CCN"], workers=1, split="none", progress=False)[0]
+    for other in (mols, tuple(texts)):
+        assert evaluate(other, **QUIET)["valid_strict"] == evaluate(texts, **QUIET)["valid_strict"]
+    assert evaluate([None, "CCO", mols[1]], **QUIET)["samples"] == 3
+    assert evaluate(drawn, **QUIET)["valid_strict"]["count"] == 2
+
+
+def test_graphs_in_any_form_give_one_report(graphs):
+    batch = GraphBatch.from_networkx(graphs)
+    data = [Data(edge_index=batch.graph(k).edge_index, num_nodes=batch.graph(k).num_nodes) for k in range(12)]
+    shuffled = [nx.relabel_nodes(g, dict(zip(g, reversed(list(g)), strict=True))) for g in graphs]
+    reports = [evaluate(form, family="planar", **QUIET) for form in (graphs, batch, data, shuffled)]
+    for report in reports:
+        assert report["kind"] == "graphs"
+        assert all(report[key] == reports[0][key] for key in ("connected", "valid", "unique"))
+
+
+def test_what_is_no_part_of_a_plain_graph_is_dropped_and_said(graphs):
+    odd = [copy.deepcopy(g) for g in graphs]
+    odd[0].add_edge(0, 0)
+    nx.set_edge_attributes(odd[1], 2.5, "weight")
+    report = evaluate(odd, **QUIET)
+    assert report["unique"] == evaluate(graphs, **QUIET)["unique"]
+    assert any("self loop" in text for text in report["warnings"])
+    assert any("weights" in text for text in report["warnings"])
+
+
+def test_a_graph_protocol_gives_distances_with_floors_and_intervals(graphs):
+    report = evaluate(graphs[:6], reference=graphs[6:], train=graphs, protocol="gdss-2022", **QUIET)
+    assert report["protocol"]["met"] and set(report["distances"]) == {"degree", "clustering", "orbit"}
+    for entry in report["distances"].values():
+        assert entry["low"] <= entry["value"] <= entry["high"] and entry["floor"] is not None
+        assert entry["count"] == entry["reference_count"] == 6
+    json.dumps(report)
+
+
+def test_a_reference_smaller_than_the_samples_is_marked(graphs):
+    report = evaluate(graphs, reference=graphs[:5], protocol="gdss-2022", **QUIET)
+    assert not report["protocol"]["met"] and any("fewer" in text for text in report["protocol"]["unmet"])
+
+
+def test_samples_equal_to_the_reference_are_inside_the_floor(graphs):
+    report = evaluate(graphs[:6], reference=graphs[:6], train=graphs[6:], protocol="gdss-2022", **QUIET)
+    assert all(entry["value"] == pytest.approx(0, abs=1e-12) for entry in report["distances"].values())
+    assert any("training data" in text for text in report["warnings"])
+
+
+def test_a_protocol_whose_count_is_not_met_says_so(store):
+    report = evaluate(SMILES[:20], reference=store, protocol="moses-2020", **QUIET)
+    assert report["protocol"]["met"] is False and "30,000" in report["protocol"]["unmet"][0]
+    assert {"fcd", "snn", "filters"} <= set(report["distances"])
+    assert report["distances"]["fcd"]["floor"] > 0
+
+
+def test_only_molecules_enter_distances_and_all_samples_stay_in_rates(store):
+    good = SMILES[:20]
+    with_bad = good + ["", "None", "C(C"]
+    reports = [evaluate(x, reference=store, protocol="gdss-2022", **QUIET) for x in (good, with_bad)]
+    assert reports[0]["distances"]["nspdk_gdss"]["value"] == pytest.approx(
+        reports[1]["distances"]["nspdk_gdss"]["value"]
+    )
+    assert reports[1]["under_protocol"]["valid"]["rate"] == pytest.approx(20 / 23)
+    assert sum(entry["count"] for entry in reports[1]["failures"]) == 3
+
+
+def test_samples_without_a_single_molecule_have_a_report_without_distances(store):
+    report = evaluate(["", "None", "C(C"], reference=store, protocol="digress-2023", **QUIET)
+    assert report["valid_strict"]["rate"] == 0 and report["distances"] == {}
+    assert any("0 of 3" in text for text in report["warnings"])
+
+
+def test_one_graph_and_one_molecule_are_judged(graphs, store):
+    assert evaluate(graphs[:1], reference=graphs, protocol="polygraph-2026", **QUIET)["distances"]
+    assert evaluate(["CCO"], reference=store, protocol="gdss-2022", **QUIET)["distances"] == {}
+
+
+def test_graphs_without_nodes_stay_in_the_rates_and_out_of_the_distances(graphs):
+    arguments = {"reference": graphs[6:], "train": graphs[6:], "protocol": "gdss-2022", **QUIET}
+    full, holed = (evaluate(x, family="planar", **arguments) for x in (graphs[:6], [*graphs[:6], nx.Graph()]))
+    assert holed["connected"]["count"] == full["connected"]["count"] and holed["samples"] == 7
+    assert holed["distances"]["degree"]["value"] == full["distances"]["degree"]["value"]
+    assert any("no nodes" in text for text in holed["warnings"])
+    assert evaluate([nx.Graph()], **arguments)["connected"]["rate"] == 0
+
+
+@pytest.mark.parametrize("empty", [[], (), GraphBatch.from_networkx([nx.path_graph(2)]).select([])])
+def test_no_samples_are_an_error(empty):
+    with pytest.raises(InputError, match="at least one"):
+        evaluate(empty)
+
+
+def test_mixed_and_foreign_samples_are_an_error(graphs, store):
+    for samples in (["CCO", graphs[0]], [1, 2], "CCO", 5, [nx.DiGraph([(0, 1)])]):
+        with pytest.raises(InputError):
+            evaluate(samples, **QUIET)
+    with pytest.raises(InputError, match="one kind"):
+        evaluate(graphs, reference=store, **QUIET)
+
+
+def test_a_protocol_without_its_reference_or_of_another_kind_is_an_error(graphs):
+    for arguments, match in (
+        ({"samples": ["CC", "CO"], "protocol": "gdss-2022"}, "test molecules"),
+        ({"samples": graphs, "protocol": "gdss-2022"}, "reference"),
+        ({"samples": graphs, "protocol": "moses-2020", "reference": graphs}, "judges molecules"),
+        ({"samples": ["CC"], "protocol": "polygraph-2026"}, "judges plain graphs"),
+        ({"samples": ["CC"], "protocol": "nonsense"}, "gdss-2022"),
+        ({"samples": graphs, "family": "cubes"}, "planar"),
+    ):
+        with pytest.raises(InputError, match=match):
+            evaluate(**arguments, **QUIET)
+
+
+def test_the_report_says_what_it_was_made_of(store):
+    report = evaluate(["CCO"], reference=store, seed=3, progress=False)
+    provenance = report["provenance"]
+    assert provenance["seed"] == 3 and provenance["rdkit"] and len(provenance["samples_sha256"]) == 64
+    assert provenance["train_sha256"] != provenance["samples_sha256"]
+    assert evaluate(["OCC"], progress=False)["provenance"]["samples_sha256"] != provenance["samples_sha256"]
+
+
+def test_a_reference_in_other_spellings_is_the_same_reference(store):
+    test = store.smiles(store.indices("test"))
+    train = store.smiles(store.indices("train"))
+    other = [Chem.MolToSmiles(Chem.MolFromSmiles(text), doRandom=True) for text in test]
+    assert {canonical_smiles(text) for text in other} == set(test)
+    reports = [
+        evaluate(SMILES[:9], reference=r, train=train, protocol="gdss-2022", **QUIET)["distances"]
+        for r in (store, other, [*other, "no molecule"])
+    ]
+    for report in reports[1:]:
+        assert report["fcd"]["value"] == pytest.approx(reports[0]["fcd"]["value"])
+
+
+def test_the_seed_decides_the_interval_and_nothing_touches_the_global_state(graphs):
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
+    arguments = {"reference": graphs[6:], "train": graphs, "protocol": "digress-2023", **QUIET}
+    one, two, three = (evaluate(graphs[:6], seed=seed, **arguments)["distances"] for seed in (0, 0, 1))
+    assert one == two and one["degree"]["high"] != three["degree"]["high"]
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_one_descriptor_without_spread_costs_only_its_own_score(store):
+    report = evaluate(["CCO", "OCC", "C1CC1"] * 3, reference=store, protocol="guacamol-2019", **QUIET)
+    assert report["distances"]["fcd_score"]["better"] == "higher" and report["judged"] == 9
+    flat = evaluate(["CCO", "CO"], train=["CCC"] * 2 + ["CCCC"], protocol="guacamol-2019", **QUIET)
+    assert "fcd_score" in flat["distances"] and "kl_score" not in flat["distances"]
+    assert any(text.startswith("kl_score") for text in flat["warnings"])
+
+
+def test_stability_reads_the_graphs_of_a_store_with_hydrogens(store):
+    drawn = build_store(["CO", "C", "CC"], workers=1, split="none", hydrogens=True, progress=False)[0]
+    report = evaluate(drawn, reference=store, protocol="digress-2023", **QUIET)
+    assert report["distances"]["atom_stability"]["value"] == report["distances"]["molecule_stability"]["value"] == 1
+    report = evaluate(["CO", "C", "CC"], reference=store, protocol="digress-2023", **QUIET)
+    assert "atom_stability" not in report["distances"] and any("hydrogens" in text for text in report["warnings"])

@@ -7,6 +7,7 @@ multinomial weights of a bootstrap its spread, so no metric needs code of its ow
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,6 +15,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
+from tqdm.auto import tqdm
 
 from graphinv.errors import InputError
 
@@ -75,6 +77,7 @@ def figure(
     note: str | None = None,
     repeats: int = 100,
     seed: int = 0,
+    progress: bool = False,
 ) -> dict[str, Any]:
     """Return a distance as an entry of the report: value, interval, floor, and whether it reaches the floor.
 
@@ -88,7 +91,9 @@ def figure(
         (4.0, False, 3, 5)
     """
     value = comparison.value
-    low, high = interval(comparison, repeats, seed) if repeats and comparison.count > 1 else (None, None)
+    low, high = (
+        interval(comparison, repeats, seed, progress=progress) if repeats and comparison.count > 1 else (None, None)
+    )
     entry: dict[str, Any] = {"value": value, "low": low, "high": high}
     entry |= {"count": comparison.count, "reference_count": comparison.reference_count}
     entry |= {"floor": None, "floor_spread": None, "floor_count": None, "ratio": None, "inside_floor": None}
@@ -102,7 +107,9 @@ def figure(
     return entry | {"better": better, "note": note}
 
 
-def interval(comparison: Comparison, repeats: int = 100, seed: int = 0, level: float = 0.95) -> tuple[float, float]:
+def interval(
+    comparison: Comparison, repeats: int = 100, seed: int = 0, level: float = 0.95, progress: bool = False
+) -> tuple[float, float]:
     """Return low and high of the value: quantiles of ``repeats`` bootstrap draws of the samples, moved to its place.
 
     Drawing with repetition makes squared distances larger on average; this excess is taken off, so the interval holds
@@ -123,7 +130,10 @@ def interval(comparison: Comparison, repeats: int = 100, seed: int = 0, level: f
     generator = torch.Generator().manual_seed(seed)
     n = comparison.count
     drawn = []
-    for _ in range(repeats):
+    bar = tqdm(
+        range(repeats), unit=" draws", delay=2.0, disable=None if progress else True, file=sys.stderr, leave=False
+    )
+    for _ in bar:
         rows = torch.randint(n, (n,), generator=generator)
         drawn.append(comparison.of(torch.bincount(rows, minlength=n).double() / n))
     values = torch.tensor(drawn, dtype=torch.float64)

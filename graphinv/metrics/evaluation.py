@@ -82,7 +82,8 @@ def evaluate(
         report = _graphs(items, test, known, chosen, family, options)
     else:
         drawn = (samples.batch(samples.indices()), samples.vocabulary) if isinstance(samples, GraphStore) else None
-        sides = {"test": test, "train": known, "scaffolds": scaffolds, "mcf": mcf, "drawn": drawn}
+        second = None if scaffolds is None else _side(scaffolds, "test", notes)
+        sides = {"test": test, "train": known, "scaffolds": second, "mcf": mcf, "drawn": drawn}
         report = _molecules(items, sides, chosen, options)
     report["warnings"] = [*notes, *report.get("warnings", ()), *_cautions(report)]
     report["provenance"] = {
@@ -130,6 +131,7 @@ def _molecules(
         return report | {"protocol": None}
     found = report["under_protocol"]["unique"]["count"] if rules.distinct else len(items)
     unmet = _count_notes(found, rules.samples, rules.distinct)
+    unmet += _size_notes(len(sides[rules.against]), report["judged"], "molecules")
     return report | {"protocol": protocol.to_json() | {"met": not unmet, "unmet": unmet}}
 
 
@@ -145,8 +147,7 @@ def _graphs(
     if protocol is None or rules is None:
         return report | {"protocol": None}
     unmet = _count_notes(items.num_graphs, rules.samples or test.num_graphs, False)
-    if test.num_graphs < items.num_graphs:
-        unmet.append(f"the reference has {test.num_graphs:,} graphs, fewer than the {items.num_graphs:,} samples")
+    unmet += _size_notes(test.num_graphs, items.num_graphs, "graphs")
     return report | {"protocol": protocol.to_json() | {"met": not unmet, "unmet": unmet}}
 
 
@@ -157,6 +158,11 @@ def _others(kind: str) -> str:
 def _count_notes(found: int, asked: int, distinct: bool) -> list[str]:
     what = "distinct valid molecules" if distinct else "samples"
     return [] if found == asked else [f"asks for {asked:,} {what}, got {found:,}: distances depend on their number"]
+
+
+def _size_notes(reference: int, samples: int, what: str) -> list[str]:
+    few = f"the reference has {reference:,} {what}, fewer than the {samples:,} samples"
+    return [few] if reference < samples else []
 
 
 def _cautions(report: dict[str, Any]) -> list[str]:

@@ -136,11 +136,9 @@ def _compare(
         size = None if protocol.floor == "all" else min(protocol.samples or test.num_graphs, train.num_graphs)
         scores = graph_floor(train, test, protocol.kernels, size, _FLOOR_DRAWS, seed, progress)
         floors = {name: Floor(mean, spread, size or train.num_graphs) for name, (mean, spread) in scores.items()}
-    report: dict[str, Any] = {
-        "distances": {
-            name: figure(comparison, floors.get(name), repeats=repeats, seed=seed) for name, comparison in found.items()
-        }
-    }
+    options: dict[str, Any] = {"repeats": repeats, "seed": seed, "progress": progress}
+    distances = {name: figure(comparison, floors.get(name), **options) for name, comparison in found.items()}
+    report: dict[str, Any] = {"distances": distances}
     if protocol.ratio and floors:
         values = {name: comparison.value for name, comparison in found.items()}
         report["ratio"] = ratio(values, {name: floor.mean for name, floor in floors.items()})

@@ -31,10 +31,15 @@ _RATES = {
     "valid_relaxed": "Valid, charges relaxed",
     "valid_corrected": "Valid after correction",
     "valid": "Valid",
+    "train_valid": "Valid among training graphs",
     "connected": "Connected",
     "unique": "Unique",
+    "unique_1000": "Unique of the first 1,000",
+    "unique_10000": "Unique of the first 10,000",
     "novel": "Novel",
+    "vun": "Valid, unique and novel",
 }
+_FIRST = ("valid_strict", "valid", "unique", "novel")  # looked for first
 _DISTANCES = {
     "fcd": "FCD",
     "fcd_score": "FCD score",
@@ -153,9 +158,8 @@ def _header(report: Mapping[str, Any], title: str) -> str:
 
 def _headline(report: Mapping[str, Any]) -> str:
     """The few figures that a reader looks for first."""
-    under = _under_protocol(report)
-    plain = {key: name for key, name in _RATES.items() if key in ("valid_strict", "valid", "unique", "novel")}
-    rates = under or {name: _table(report, key) for key, name in plain.items() if report.get(key) is not None}
+    plain = {_RATES[key]: _table(report, key) for key in _FIRST if report.get(key) is not None}
+    rates = _under_protocol(report, _FIRST) or plain
     tiles = [(name, percent(rate), rate_span(rate)) for name, rate in rates.items()]
     for key, distance in list(_tables(report, "distances").items())[:2]:
         ends = span(distance.get("low"), distance.get("high"))
@@ -170,11 +174,11 @@ def _headline(report: Mapping[str, Any]) -> str:
     return _section("At a glance", grid, '<p class="muted">Below each figure its 95% interval, where it has one.</p>')
 
 
-def _under_protocol(report: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+def _under_protocol(report: Mapping[str, Any], keys: Iterable[str] = tuple(_RATES)) -> dict[str, Mapping[str, Any]]:
     """Rates as the protocol defines them, by names that say so."""
     named = _table(report, "protocol").get("name", "the protocol")
     rates = _tables(report, "under_protocol")
-    return {f"{name}, {named}": rates[key] for key, name in _RATES.items() if key in rates}
+    return {f"{_RATES[key]}, {named}": rates[key] for key in keys if key in rates}
 
 
 def _rates(report: Mapping[str, Any]) -> str:

@@ -69,6 +69,7 @@ class MoleculeProtocol:
         distances: "fcd", "nspdk" (aromatic bonds have a label of their own), "nspdk_gdss" (they count as single),
             "moses", "guacamol", "stability".
         against: split that the distances compare with; the other of "test" and "train" gives their floor.
+        unique_at: uniqueness also of so many first molecules.
         distinct: whether only distinct molecules enter the distances.
     """
 
@@ -77,6 +78,7 @@ class MoleculeProtocol:
     judged: Literal["written", "relaxed", "corrected"]
     distances: tuple[str, ...]
     against: Literal["test", "train"] = "test"
+    unique_at: tuple[int, ...] = ()
     distinct: bool = False
 
 
@@ -143,7 +145,7 @@ PROTOCOLS = {
             "moses-2020",
             "MOSES, arXiv:1811.12823",
             "30,000 molecules as written, the valid ones compared with the test set",
-            MoleculeProtocol(30_000, "valid_fragment", "written", ("fcd", "moses")),
+            MoleculeProtocol(30_000, "valid_fragment", "written", ("fcd", "moses"), unique_at=(1000, 10_000)),
         ),
         Protocol(
             "guacamol-2019",

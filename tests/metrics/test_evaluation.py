@@ -109,7 +109,7 @@ def test_samples_equal_to_the_reference_are_inside_the_floor(graphs):
 def test_a_protocol_whose_count_is_not_met_says_so(store):
     report = evaluate(SMILES[:20], reference=store, protocol="moses-2020", **QUIET)
     assert report["protocol"]["met"] is False and "30,000" in report["protocol"]["unmet"][0]
-    assert {"fcd", "snn", "filters"} <= set(report["distances"])
+    assert {"fcd", "snn", "filters"} <= set(report["distances"]) and "unique_1000" in report["under_protocol"]
     assert report["distances"]["fcd"]["floor"] > 0
 
 
@@ -215,3 +215,10 @@ def test_stability_reads_the_graphs_of_a_store_with_hydrogens(store):
     assert report["distances"]["atom_stability"]["value"] == report["distances"]["molecule_stability"]["value"] == 1
     report = evaluate(["CO", "C", "CC"], reference=store, protocol="digress-2023", **QUIET)
     assert "atom_stability" not in report["distances"] and any("hydrogens" in text for text in report["warnings"])
+
+
+def test_a_second_reference_has_figures_of_its_own(store):
+    report = evaluate(SMILES[:12], reference=store, protocol="moses-2020", scaffolds=["OCC", "CNC", "CC"], **QUIET)
+    same = evaluate(SMILES[:12], reference=["CCO", "CNC", "CC"], protocol="moses-2020", **QUIET)
+    found, wanted = report["distances"]["fcd_scaffolds"], same["distances"]["fcd"]
+    assert found["value"] == pytest.approx(wanted["value"]) and found["reference_count"] == 3

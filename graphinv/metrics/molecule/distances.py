@@ -58,12 +58,16 @@ def distance(name: str, sides: Sides) -> Found:
 
 
 def _fcd(sides: Sides) -> Found:
-    return {"fcd": _frechet(sides, sides.reference)}, {}
+    references = {"fcd": sides.reference}
+    if sides.scaffolds is not None:
+        references["fcd_scaffolds"] = sides.scaffolds
+    return _frechet(sides, references), {}
 
 
-def _frechet(sides: Sides, reference: Sequence[str]) -> Comparison:
-    known = reference_statistics(reference, progress=sides.progress)
-    return fcd_distance(chemnet_activations(sides.samples, progress=sides.progress), known)
+def _frechet(sides: Sides, references: dict[str, Sequence[str]]) -> dict[str, Comparison]:
+    known = {name: reference_statistics(smiles, progress=sides.progress) for name, smiles in references.items()}
+    activations = chemnet_activations(sides.samples, progress=sides.progress)
+    return {name: fcd_distance(activations, statistics) for name, statistics in known.items()}
 
 
 def _nspdk(sides: Sides, name: str, aromatic: Literal["own", "single"]) -> Found:
@@ -80,7 +84,7 @@ def _moses(sides: Sides) -> Found:
 
 def _guacamol(sides: Sides) -> Found:
     reference = guacamol_reference(sides.reference)
-    fcd = _frechet(sides, reference)
+    fcd = _frechet(sides, {"fcd": reference})["fcd"]
     try:
         return guacamol_scores(sides.samples, reference, fcd, progress=sides.progress), {}
     except InputError as error:  # no density of a descriptor that has one value only

@@ -5,7 +5,6 @@ Without a protocol there are counts only; nothing here decides anything that the
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,13 +18,12 @@ from graphinv.errors import InputError
 from graphinv.graphs import GraphBatch
 from graphinv.metrics._kept import digest, kept
 from graphinv.metrics.comparison import Comparison, Floor, figure, rate
-from graphinv.metrics.molecule.judged import judged, valence_holds, why_invalid
+from graphinv.metrics.molecule.judged import judged, valence_holds
 from graphinv.metrics.molecule.validity import molecule_report
 from graphinv.metrics.protocols import MoleculeProtocol
 
 __all__ = ["Molecules", "judge_molecules"]
 
-_EXAMPLES = 6  # of a reason, in the report
 _BINS = 30  # of a distribution of numbers
 _PICTURES = {  # name in the report -> title, unit
     "heavy_atoms": ("Heavy atoms", "share of molecules"),
@@ -78,7 +76,6 @@ def judge_molecules(
         [{'reason': 'F beyond its valence', 'count': 1, 'examples': ['C=F']}]
     """
     report = molecule_report(smiles, known.train, train_is_canonical=True, progress=progress)
-    report["failures"] = _failures(smiles)
     if protocol is None:
         return report
     molecules = [text for text in judged(smiles, protocol.judged, progress) if text is not None]
@@ -90,19 +87,6 @@ def judge_molecules(
     reference = known.test if known.test is not None else known.train
     report["distributions"] = _distributions(molecules, reference, progress) if molecules else {}
     return report
-
-
-def _failures(smiles: Sequence[str]) -> list[dict[str, Any]]:
-    """Why samples are not strictly valid, the most frequent reason first, with examples."""
-    counts: Counter[str] = Counter()
-    examples: dict[str, dict[str, None]] = {}
-    for text in smiles:
-        reason = why_invalid(text)
-        if reason is not None:
-            counts[reason] += 1
-            if len(of := examples.setdefault(reason, {})) < _EXAMPLES:
-                of[text] = None
-    return [{"reason": r, "count": n, "examples": list(examples[r])} for r, n in counts.most_common()]
 
 
 def _counts(
@@ -117,7 +101,10 @@ def _counts(
         valid = rate(sum(map(valence_holds, smiles)), len(smiles))
     unique = set(molecules)
     novel = None if known.train is None else rate(len(unique - set(known.train)), len(unique))
-    return {"valid": valid, "unique": rate(len(unique), len(molecules)), "novel": novel}
+    found = {"valid": valid, "unique": rate(len(unique), len(molecules)), "novel": novel}
+    for first in protocol.unique_at:
+        found[f"unique_{first}"] = rate(len(set(molecules[:first])), len(molecules[:first]))
+    return found
 
 
 def _compare(
@@ -160,6 +147,7 @@ def _compare(
             note=notes.get(name),
             repeats=repeats,
             seed=seed,
+            progress=progress,
         )
         for name, comparison in comparisons.items()
     }

@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 
 from graphinv.errors import InputError
 from graphinv.metrics.comparison import rate
-from graphinv.metrics.molecule.judged import first_token
+from graphinv.metrics.molecule.judged import first_token, why_invalid
 from graphinv.mol._encode import atom_label, flat_smiles, parse_smiles
 from graphinv.mol.codec import canonical_smiles
 from graphinv.mol.valence import add_charges, largest_fragment, repair_valence, sanitizes
@@ -35,8 +35,11 @@ DEFINITIONS = {
     "novel": "unique ones absent from the training set; rate over unique",
     "repair_edits": "charges set, bond orders lowered and bonds removed for valid_corrected, all samples together",
     "atoms": "atoms of all readable samples as written, by element and charge",
+    "failures": "why samples are not valid_strict, with examples",
     "interval": "low and high: 95% Wilson score interval of the rate",
 }
+
+_EXAMPLES = 6  # of a reason
 
 
 @dataclass
@@ -45,16 +48,20 @@ class _Tally:
     atoms: Counter[tuple[int, int]] = field(default_factory=Counter)
     canonical: list[str] = field(default_factory=list)
     edits: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)
+    examples: dict[str, dict[str, None]] = field(default_factory=dict)
 
     def add(self, text: str) -> None:
         mol = parse_smiles(text)
         if mol is not None and mol.GetNumAtoms():
-            pieces = len(Chem.GetMolFrags(mol))
             self.counts.update(("valid_fragment", "valid_relaxed", "valid_corrected"))
-            if pieces == 1:
+            if len(Chem.GetMolFrags(mol)) == 1:
                 self.counts.update(("valid_strict", "connected"))
                 self.canonical.append(flat_smiles(mol))
+            else:
+                self._fail(text)
         else:
+            self._fail(text)
             mol = Chem.MolFromSmiles(text, sanitize=False) if text.isascii() else None
             if mol is None or not mol.GetNumAtoms():
                 return
@@ -64,6 +71,16 @@ class _Tally:
             self.edits += edits
             self.counts["valid_corrected"] += sanitizes(largest_fragment(repaired))
         self.atoms.update((atom.GetAtomicNum(), atom.GetFormalCharge()) for atom in mol.GetAtoms())
+
+    def _fail(self, text: str) -> None:
+        reason = why_invalid(text) or "not sanitisable"
+        self.reasons[reason] += 1
+        if len(examples := self.examples.setdefault(reason, {})) < _EXAMPLES:
+            examples[text] = None
+
+    def failures(self) -> list[dict[str, Any]]:
+        """Reasons, the most frequent first, with examples."""
+        return [{"reason": r, "count": n, "examples": list(self.examples[r])} for r, n in self.reasons.most_common()]
 
 
 def molecule_report(
@@ -109,5 +126,6 @@ def molecule_report(
         report["novel"] = rate(len(unique - known), len(unique))
     report["repair_edits"] = tally.edits
     report["atoms"] = {atom_label(*atom): count for atom, count in sorted(tally.atoms.items())}
+    report["failures"] = tally.failures()
     report["definitions"] = DEFINITIONS
     return report

@@ -102,7 +102,7 @@ def _counts(
     unique = set(molecules)
     novel = None if known.train is None else rate(len(unique - set(known.train)), len(unique))
     found = {"valid": valid, "unique": rate(len(unique), len(molecules)), "novel": novel}
-    for first in protocol.unique_at:
+    for first in (first for first in protocol.unique_at if first <= len(molecules)):
         found[f"unique_{first}"] = rate(len(set(molecules[:first])), len(molecules[:first]))
     return found
 

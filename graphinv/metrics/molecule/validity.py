@@ -48,8 +48,7 @@ class _Tally:
     atoms: Counter[tuple[int, int]] = field(default_factory=Counter)
     canonical: list[str] = field(default_factory=list)
     edits: int = 0
-    reasons: Counter[str] = field(default_factory=Counter)
-    examples: dict[str, dict[str, None]] = field(default_factory=dict)
+    failing: dict[str, Counter[str]] = field(default_factory=dict)
 
     def add(self, text: str) -> None:
         mol = parse_smiles(text)
@@ -73,14 +72,15 @@ class _Tally:
         self.atoms.update((atom.GetAtomicNum(), atom.GetFormalCharge()) for atom in mol.GetAtoms())
 
     def _fail(self, text: str) -> None:
-        reason = why_invalid(text) or "not sanitisable"
-        self.reasons[reason] += 1
-        if len(examples := self.examples.setdefault(reason, {})) < _EXAMPLES:
-            examples[text] = None
+        self.failing.setdefault(why_invalid(text) or "not sanitisable", Counter())[text] += 1
 
     def failures(self) -> list[dict[str, Any]]:
-        """Reasons, the most frequent first, with examples."""
-        return [{"reason": r, "count": n, "examples": list(self.examples[r])} for r, n in self.reasons.most_common()]
+        """Reasons, the most frequent first, with the shortest examples."""
+        found = [
+            {"reason": reason, "count": texts.total(), "examples": sorted(texts, key=lambda t: (len(t), t))[:_EXAMPLES]}
+            for reason, texts in self.failing.items()
+        ]
+        return sorted(found, key=lambda entry: (-entry["count"], entry["reason"]))
 
 
 def molecule_report(

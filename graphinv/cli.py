@@ -232,7 +232,8 @@ def _evaluate(args: list[str]) -> None:
     p.add_argument("--family", default=None, help="what a valid plain graph is: planar, tree, lobster, sbm")
     p.add_argument("--scaffolds", default=None, help="moses-2020: the scaffold test set, a second reference")
     p.add_argument("--mcf", default=None, help="moses-2020: its file of medicinal chemistry filters (mcf.csv)")
-    p.add_argument("--column", default="smiles", help="column of a .csv or .tsv")
+    p.add_argument("--column", default="smiles", help="column of a .csv or .tsv: name or 0-based number")
+    p.add_argument("--no-header", dest="header", action="store_false", help="the tables have no header line")
     p.add_argument("--repeats", type=int, default=100, help="draws of the bootstrap, 0 for no intervals")
     p.add_argument("--seed", type=int, default=0, help="of the bootstrap and of the training data drawn for floors")
     p.add_argument("--json", default=None, help="write the report to this file")
@@ -240,7 +241,8 @@ def _evaluate(args: list[str]) -> None:
     given = p.parse_args(args)
     from graphinv._judge import judge
 
-    print(judge(given))
+    for text in judge(given):
+        print(text, flush=True)
 
 
 _VERBS: dict[str, Callable[[list[str]], None]] = {

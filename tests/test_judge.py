@@ -44,7 +44,34 @@ def test_evaluate_takes_a_set_with_its_own_splits_as_reference(some_graphs, caps
     assert "spectral" in capsys.readouterr().out
 
 
+def test_the_table_is_printed_before_a_file_that_cannot_be_written(some_graphs, capsys):
+    (some_graphs / "blocked.json").mkdir()
+    assert main(["evaluate", str(some_graphs / "out.g6"), "--json", str(some_graphs / "blocked.json")]) == 2
+    told = capsys.readouterr()
+    assert "unique" in told.out and "blocked.json" in told.err
+
+
+def test_self_loops_of_a_file_are_said_and_graphs_too_large_to_draw_are_not_drawn(some_graphs, capsys):
+    looped = nx.path_graph(2_500)
+    looped.add_edge(0, 0)
+    with open(some_graphs / "large.pkl", "wb") as file:
+        pickle.dump([looped], file)
+    page = some_graphs / "page.html"
+    assert main(["evaluate", str(some_graphs / "large.pkl"), "--report", str(page)]) == 0
+    assert "1 self loops were dropped" in capsys.readouterr().out and page.exists()
+
+
+def test_a_table_without_header_and_a_column_by_number_are_read(tmp_path, capsys):
+    (tmp_path / "bare.csv").write_text("1,CCO\n2,CC\n")
+    (tmp_path / "out.csv").write_text("id,made\n1,CCO\n2,CCC\n")
+    assert main(["evaluate", str(tmp_path / "bare.csv"), "--column", "1", "--no-header"]) == 0
+    assert "of 2 samples" in capsys.readouterr().out
+    assert main(["evaluate", str(tmp_path / "out.csv"), "--column", "1"]) == 0
+    assert "100.00 %" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(("arguments", "match"), [
+    (["out.g6", "--reference", "qm9"], "graphinv data build qm9"),
     (["out.g6", "--protocol", "gdss-2023"], "no protocol"),
     (["out.g6", "--protocol", "gdss-2022"], "give reference"),
     (["out.g6", "--report", "page.pdf"], ".html"),

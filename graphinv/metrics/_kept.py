@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
 import logging
 from collections.abc import Callable, Iterable
 
@@ -10,11 +11,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from graphinv import __version__
 from graphinv._files import atomic_path
 from graphinv.data.manifests import cache_folder
 from graphinv.errors import InputError
 
-__all__ = ["digest", "kept"]
+__all__ = ["digest", "kept", "package_version"]
 
 _log = logging.getLogger(__name__)
 
@@ -35,6 +37,7 @@ def digest(lines: Iterable[str], *settings: object) -> str:
 def kept(kind: str, key: str, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
     """Return the tensors kept as ``kind`` and ``key`` in the cache, or make and keep them.
 
+    Another version of graphinv, torch, RDKit or fcd makes them anew.
     The cache is GRAPHINV_CACHE_DIR, else ``~/.cache/graphinv``; a file that is damaged is made anew, and where nothing
     can be written nothing is kept.
 
@@ -45,17 +48,32 @@ def kept(kind: str, key: str, make: Callable[[], dict[str, Tensor]]) -> dict[str
         ...     kept("doctest", digest(["CO"], "v1"), lambda: {"x": torch.zeros(2)})["x"].tolist()
         [0.0, 0.0]
     """
-    path = cache_folder() / "metrics" / kind / f"{key}.safetensors"
-    if path.exists():
-        try:
-            found: dict[str, Tensor] = load_file(path)
-            return found
-        except (SafetensorError, OSError) as error:
-            _log.warning("%s is damaged (%s) and is made anew", path, error)
+    versions = digest([__version__, *(f"{name} {package_version(name)}" for name in ("torch", "rdkit", "fcd"))])
+    path = cache_folder() / "metrics" / kind / f"{key}-{versions[:8]}.safetensors"
+    try:
+        found: dict[str, Tensor] = load_file(path)
+        return found
+    except FileNotFoundError:
+        pass
+    except (SafetensorError, OSError) as error:
+        _log.warning("%s cannot be read (%s) and is made anew", path, error)
     made = {name: tensor.contiguous() for name, tensor in make().items()}
     try:
         with atomic_path(path) as temporary:
             save_file(made, temporary)
-    except InputError as error:
+    except (InputError, SafetensorError) as error:
         _log.warning("not kept: %s", error)
     return made
+
+
+def package_version(name: str) -> str | None:
+    """The version of an installed package, or None.
+
+    Example:
+        >>> package_version("no such package") is None
+        True
+    """
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None

@@ -24,7 +24,7 @@ FLOOR_KEY = (
     f'<p class="key"><span>{_SWATCH}<line class="spread" x1="0" x2="34" y1="7" y2="7"/>'
     '<circle class="dot" cx="17" cy="7" r="5"/></svg>samples, with 95% interval</span>'
     f'<span>{_SWATCH}<rect class="band" width="34" height="14"/><line class="floor" x1="17" x2="17" y1="0" y2="14"/>'
-    "</svg>floor: training data in place of samples, ± spread</span></p>"
+    "</svg>floor: as many real items in place of the samples, ± spread</span></p>"
 )
 SHARE_KEY = (
     f'<p class="key"><span>{_SWATCH}<rect class="share" width="34" height="14"/></svg>samples</span>'
@@ -59,8 +59,9 @@ def rate_row(name: str, rate: Mapping[str, Any]) -> str:
 
 def distance_row(name: str, distance: Mapping[str, Any]) -> str:
     """Return a distance as a dot with its interval beside the band of its floor, on a scale of its own from 0."""
-    value, low, high, floor = (number(distance.get(key)) for key in ("value", "low", "high", "floor"))
-    spread = number(distance.get("floor_spread")) or 0.0
+    value, low, high, floor = (number(distance.get(key)) for key in ("value", "low", "high", "draws"))
+    floor = number(distance.get("floor")) if floor is None else floor
+    spread = number(distance.get("draws_spread")) or 0.0
     top = ceiling(max(x for x in (value, high, None if floor is None else floor + spread, 0.0) if x is not None))
     parts = ['<line class="axis" x1="0%" x2="100%" y1="12" y2="12"/>', *_ends("0%"), *_ends("100%")]
     if floor is not None:
@@ -84,6 +85,8 @@ def _against_floor(distance: Mapping[str, Any]) -> str:
     times = "" if ratio is None else f"{short(ratio)}×"
     if distance.get("inside_floor") is True:
         return f"inside floor, {times}" if times else "inside floor"
+    if distance.get("beyond_floor") is True:
+        return "beyond floor"
     return times and f"{times} floor"
 
 

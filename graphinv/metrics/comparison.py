@@ -21,6 +21,8 @@ from graphinv.errors import InputError
 
 __all__ = ["Comparison", "Floor", "figure", "interval", "rate"]
 
+_TINY = 1e-9  # a floor that is rounding
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -56,17 +58,18 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Floor:
-    """What real training graphs score in place of samples: mean and standard deviation over draws of them.
+    """What real data score in place of samples.
 
     Args:
-        mean: of the distance.
-        spread: standard deviation over draws, None for a single one.
-        count: training graphs in a draw.
+        value: distance of ``count`` real items, the floor that papers print.
+        count: items it is of.
+        draws: mean and standard deviation of the distance over draws of as many real items as there are samples; a
+            single draw has deviation 0. None: there are not as many.
     """
 
-    mean: float
-    spread: float | None
+    value: float
     count: int
+    draws: tuple[float, float] | None
 
 
 def figure(
@@ -81,12 +84,14 @@ def figure(
 ) -> dict[str, Any]:
     """Return a distance as an entry of the report: value, interval, floor, and whether it reaches the floor.
 
-    ``inside_floor``: the interval touches the floor and twice its spread, so that the samples cannot be told from
-    training data, and of two models inside the floor neither is better. ``repeats`` 0 gives no interval.
+    ``inside_floor``: the interval touches what draws of real data score, or twice their spread, so that the samples
+    cannot be told from real data, and of two models inside the floor neither is better. ``beyond_floor``: all of the
+    interval is closer to the reference, which real data are not; samples may be copies of it. Both are None where real
+    data are fewer than the samples: fewer are farther away. ``repeats`` 0 gives no interval.
 
     Example:
         >>> x = torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64)
-        >>> entry = figure(Comparison(lambda weights: float(weights @ x), 3, 5), Floor(0.5, 0.1, 5))
+        >>> entry = figure(Comparison(lambda weights: float(weights @ x), 3, 5), Floor(0.5, 5, (0.5, 0.1)))
         >>> entry["ratio"], entry["inside_floor"], entry["count"], entry["reference_count"]
         (4.0, False, 3, 5)
     """
@@ -94,17 +99,28 @@ def figure(
     low, high = (
         interval(comparison, repeats, seed, progress=progress) if repeats and comparison.count > 1 else (None, None)
     )
+    if better == "higher" and high is not None:  # shares, similarities and scores end at 1
+        high = min(high, max(1.0, value))
     entry: dict[str, Any] = {"value": value, "low": low, "high": high}
     entry |= {"count": comparison.count, "reference_count": comparison.reference_count}
-    entry |= {"floor": None, "floor_spread": None, "floor_count": None, "ratio": None, "inside_floor": None}
+    entry |= {"floor": None, "floor_count": None, "draws": None, "draws_spread": None, "ratio": None}
+    entry |= {"inside_floor": None, "beyond_floor": None}
     if floor is not None:
-        entry |= {"floor": floor.mean, "floor_spread": floor.spread, "floor_count": floor.count}
-        entry["ratio"] = value / floor.mean if floor.mean > 0 else None
-        slack = 2 * (floor.spread or 0.0)
-        lower = better == "lower"
-        nearest = (value if low is None else low) if lower else (value if high is None else high)
-        entry["inside_floor"] = nearest <= floor.mean + slack if lower else nearest >= floor.mean - slack
+        entry |= {"floor": floor.value, "floor_count": floor.count}
+        if floor.draws is not None:
+            entry["draws"], entry["draws_spread"] = floor.draws
+            entry["ratio"] = value / floor.value if abs(floor.value) > _TINY else None
+            entry |= _beside(value if low is None else low, value if high is None else high, floor.draws, better)
     return entry | {"better": better, "note": note}
+
+
+def _beside(low: float, high: float, draws: tuple[float, float], better: str) -> dict[str, bool]:
+    """Where an interval is, as seen from draws of real data and twice their spread."""
+    mean, slack = draws[0], 2 * draws[1]
+    if better == "higher":
+        low, high, mean = -high, -low, -mean
+    beyond = high < mean - slack
+    return {"inside_floor": low <= mean + slack and not beyond, "beyond_floor": beyond}
 
 
 def interval(
@@ -138,8 +154,10 @@ def interval(
         drawn.append(comparison.of(torch.bincount(rows, minlength=n).double() / n))
     values = torch.tensor(drawn, dtype=torch.float64)
     tails = torch.tensor([(1 - level) / 2, (1 + level) / 2], dtype=torch.float64)
-    low, high = (comparison.value + torch.quantile(values, tails) - values.mean()).tolist()
-    return (max(0.0, low) if comparison.value >= 0 else low), high
+    value = comparison.value
+    low, high = (value + torch.quantile(values, tails) - values.mean()).tolist()
+    low, high = min(low, value), max(high, value)  # a skewed spread can leave the value outside
+    return (max(0.0, low) if value >= 0 else low), high
 
 
 def rate(count: int, total: int) -> dict[str, Any]:
@@ -155,4 +173,4 @@ def rate(count: int, total: int) -> dict[str, Any]:
     p, spread = count / total, z * z / total
     centre = (p + spread / 2) / (1 + spread)
     half = math.sqrt(p * (1 - p) * spread + spread * spread / 4) / (1 + spread)
-    return {"count": count, "rate": p, "low": max(0.0, centre - half), "high": min(1.0, centre + half)}
+    return {"count": count, "rate": p, "low": max(0.0, centre - half), "high": max(p, min(1.0, centre + half))}

@@ -7,15 +7,16 @@ samples and references. Where the protocol is not met, it says so.
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from graphinv import __version__
 from graphinv.data import GraphStore
+from graphinv.data.readers import file_sha256
 from graphinv.errors import InputError
 from graphinv.graphs import GraphBatch
+from graphinv.metrics._kept import package_version
 from graphinv.metrics.inputs import as_samples, split_of
 from graphinv.metrics.protocols import PROTOCOLS, Protocol, protocol_named
 
@@ -65,37 +66,62 @@ def evaluate(
         >>> evaluate(["CCO", "CC(C)(C)(C)C"], train=["CCO"])["valid_strict"]["rate"]
         0.5
     """
-    chosen = protocol_named(protocol) if isinstance(protocol, str) else protocol
+    chosen = protocol if protocol is None or isinstance(protocol, Protocol) else protocol_named(protocol)
+    _check_draws(repeats, seed)
     items, notes = as_samples(samples)
+    plain = isinstance(items, GraphBatch)
+    _check_options(plain, chosen, family=family, scaffolds=scaffolds, mcf=mcf)
     if train is None and isinstance(reference, GraphStore) and len(reference.indices("train")):
         train = reference
     known = None if train is None else _side(train, "train", notes)
     test = None
-    if reference is not None and not (isinstance(reference, GraphStore) and not len(reference.indices("test"))):
+    if isinstance(reference, GraphStore) and not len(reference.indices("test")):
+        notes.append("the reference has no test split: it serves as training data only")
+    elif reference is not None:
         test = _side(reference, "test", notes)
     for name, other in (("reference", test), ("train", known)):
-        if other is not None and isinstance(other, GraphBatch) != isinstance(items, GraphBatch):
+        if other is not None and isinstance(other, GraphBatch) != plain:
             kinds = ["graphs" if isinstance(x, GraphBatch) else "molecules" for x in (items, other)]
             raise InputError(f"samples are {kinds[0]} and {name} is {kinds[1]}; give both in one kind")
+    hashed = {"samples": items, "test": test, "train": known}
     options: dict[str, Any] = {"repeats": repeats, "seed": seed, "progress": progress}
     if isinstance(items, GraphBatch):
         report = _graphs(items, test, known, chosen, family, options)
     else:
         drawn = (samples.batch(samples.indices()), samples.vocabulary) if isinstance(samples, GraphStore) else None
         second = None if scaffolds is None else _side(scaffolds, "test", notes)
+        hashed["scaffolds"] = second
         sides = {"test": test, "train": known, "scaffolds": second, "mcf": mcf, "drawn": drawn}
         report = _molecules(items, sides, chosen, options)
     report["warnings"] = [*notes, *report.get("warnings", ()), *_cautions(report)]
     report["provenance"] = {
         "graphinv": __version__,
-        **{name: version for name in _PACKAGES if (version := _version(name))},
+        **{name: version for name in _PACKAGES if (version := package_version(name))},
         "seed": seed,
         "repeats": repeats,
-        **{f"{name}_sha256": _sha256(x) for name, x in (("samples", items), ("test", test), ("train", known))},
+        **{f"{name}_sha256": _sha256(x) for name, x in hashed.items() if x is not None},
     }
+    if mcf is not None:
+        report["provenance"]["mcf_sha256"] = file_sha256(mcf)
     if isinstance(reference, GraphStore):
-        report["reference"] = {"hash": reference.content_hash, "training_molecules": len(reference.indices("train"))}
+        report["reference"] = {"hash": reference.content_hash, "training_items": len(reference.indices("train"))}
     return report
+
+
+def _check_draws(repeats: int, seed: int) -> None:
+    if not isinstance(repeats, int) or repeats < 0 or repeats == 1:
+        raise InputError(f"expected 0 repeats (no intervals) or at least 2, got {repeats}")
+    if not isinstance(seed, int) or not -(2**63) <= seed < 2**63:
+        raise InputError(f"expected a seed of 64 bits, got {seed}")
+
+
+def _check_options(plain: bool, protocol: Protocol | None, **given: Any) -> None:
+    """Refuse what would be ignored."""
+    moses = protocol is not None and protocol.molecules is not None and "moses" in protocol.molecules.distances
+    for name, value in given.items():
+        if value is not None and (not plain if name == "family" else plain or not moses):
+            what = "plain graphs" if name == "family" else "molecules under moses-2020"
+            raise InputError(f"{name} is of {what} only; leave it out")
 
 
 def _side(given: Any, split: Literal["test", "train"], notes: list[str]) -> list[str] | GraphBatch:
@@ -110,7 +136,7 @@ def _side(given: Any, split: Literal["test", "train"], notes: list[str]) -> list
         return items
     from graphinv.mol import canonical_smiles
 
-    kept = [text for line in items if (text := canonical_smiles(line)) is not None]
+    kept = [text for line in items if (text := canonical_smiles(line))]
     if len(kept) < len(items):
         notes.append(f"{split}: {len(items) - len(kept):,} of {len(items):,} lines are no molecule and were left out")
     if not kept:
@@ -146,7 +172,8 @@ def _graphs(
     report = {"kind": "graphs", **judge_graphs(items, test, train, rules, family=family, **options)}
     if protocol is None or rules is None:
         return report | {"protocol": None}
-    unmet = _count_notes(items.num_graphs, rules.samples or test.num_graphs, False)
+    found = int((items.node_counts() > 0).sum())
+    unmet = _count_notes(found, rules.samples or test.num_graphs, False)
     unmet += _size_notes(test.num_graphs, items.num_graphs, "graphs")
     return report | {"protocol": protocol.to_json() | {"met": not unmet, "unmet": unmet}}
 
@@ -166,25 +193,30 @@ def _size_notes(reference: int, samples: int, what: str) -> list[str]:
 
 
 def _cautions(report: dict[str, Any]) -> list[str]:
-    inside = [name for name, entry in (report.get("distances") or {}).items() if entry["inside_floor"]]
-    if not inside:
-        return []
-    return [f"{', '.join(inside)}: cannot be told from training data; a smaller value would not mean a better model"]
+    """What to think of before figures are compared."""
+    distances = report.get("distances") or {}
+    inside, beyond = ([n for n, entry in distances.items() if entry[key]] for key in ("inside_floor", "beyond_floor"))
+    small = [n for n, e in distances.items() if e["floor_count"] is not None and e["floor_count"] < e["count"]]
+    said = []
+    if inside:
+        said.append(
+            f"inside the floor: {', '.join(inside)}; so many samples cannot be told from real data, and of two models "
+            "inside the floor neither is better"
+        )
+    if beyond:
+        said.append(
+            f"beyond the floor: {', '.join(beyond)}; the samples are closer to the reference than real data are: look "
+            "for copies of the reference"
+        )
+    if small:
+        said.append(f"the floor of {', '.join(small)} is of fewer items than there are samples: not compared with it")
+    return said
 
 
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
-
-
-def _sha256(items: Sequence[str] | GraphBatch | None) -> str | None:
+def _sha256(items: Sequence[str] | GraphBatch) -> str:
     """Of the lines, or of the packed arrays, in their order."""
-    if items is None:
-        return None
     if not isinstance(items, GraphBatch):
-        return hashlib.sha256("\n".join(items).encode()).hexdigest()
+        return hashlib.sha256("\n".join(items).encode(errors="surrogatepass")).hexdigest()
     state = hashlib.sha256()
     for column in (items.ptr, items.edge_ptr, items.edge_index):
         state.update(column.contiguous().long().numpy().tobytes())

@@ -5,6 +5,7 @@ Two graphs are the same if they are isomorphic, tested exactly; a search that re
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -19,7 +20,7 @@ from graphinv.metrics.graph_features import clustering_histograms, degree_histog
 from graphinv.metrics.graph_validity import connected, valid_graphs
 from graphinv.metrics.inputs import without_isolated
 from graphinv.metrics.isomorphism import isomorphism_classes, known
-from graphinv.metrics.protocols import GraphProtocol
+from graphinv.metrics.protocols import GraphProtocol, Kernel
 
 __all__ = ["judge_graphs"]
 
@@ -33,9 +34,11 @@ DEFINITIONS = {
     "novel": "samples isomorphic to no training graph, over all samples",
     "vun": "samples that are valid, new, and the first of their class",
     "interval": "low and high: of a rate the 95% Wilson score interval; of a distance the 95% bootstrap over samples",
-    "floor": "what training graphs score in place of the samples",
+    "floor": "what training graphs score in place of samples; draws: as many of them as there are "
+    "samples, several times",
 }
 _EXAMPLES = 6
+_FEW = 500  # graphs of which a draw costs next to nothing
 _TRAIN_VALID = 200  # training graphs whose validity is looked at
 _FLOOR_DRAWS = 20  # of training subsets: the spread over 5 is as large as their mean on small sets
 
@@ -72,16 +75,31 @@ def judge_graphs(
     report = _counts(samples, train, family, progress)
     if protocol is not None and test is None:
         raise InputError("a protocol compares with test graphs, and there are none; give reference")
-    somethings = samples.select((samples.node_counts() > 0).nonzero().flatten())
-    empty = samples.num_graphs - somethings.num_graphs
-    if empty:
-        report["warnings"].append(f"{empty:,} samples have no nodes: counted as invalid, left out of distances")
-    if protocol is not None and test is not None and somethings.num_graphs:
-        report |= _compare(somethings, test, train, protocol, repeats, seed, progress)
+    warnings: list[str] = report["warnings"]
+    drawn = _with_nodes(samples, "samples", warnings)
+    test, train = (_with_nodes(x, name, warnings) for x, name in ((test, "test"), (train, "train")))
+    if protocol is not None:
+        report["distances"] = {}
+        if drawn is None or test is None:
+            warnings.append("no distances: no sample, or no test graph, has a node")
+        else:
+            found = _compare(drawn, test, train, protocol, repeats, seed, progress)
+            report |= found | {"warnings": warnings + found["warnings"]}
     reference = test if test is not None else train
-    if reference is not None and somethings.num_graphs:
-        report["distributions"] = _distributions(somethings, reference)
-    return report | {"definitions": DEFINITIONS}
+    if reference is not None and drawn is not None:
+        report["distributions"] = _distributions(drawn, reference)
+    return report | {"family": family, "definitions": DEFINITIONS}
+
+
+def _with_nodes(graphs: GraphBatch | None, name: str, warnings: list[str]) -> GraphBatch | None:
+    """The graphs that have nodes, None if there is none; the others are said."""
+    if graphs is None:
+        return None
+    index = (graphs.node_counts() > 0).nonzero().flatten()
+    if len(index) < graphs.num_graphs:
+        empty = graphs.num_graphs - len(index)
+        warnings.append(f"{name}: {empty:,} graphs have no nodes and are left out of distances")
+    return graphs.select(index) if len(index) else None
 
 
 def _counts(samples: GraphBatch, train: GraphBatch | None, family: str | None, progress: bool) -> dict[str, Any]:
@@ -94,6 +112,7 @@ def _counts(samples: GraphBatch, train: GraphBatch | None, family: str | None, p
     report: dict[str, Any] = {"samples": total, "connected": rate(int(joined.sum()), total)}
     good = torch.ones(total, dtype=torch.bool) if family is None else valid_graphs(samples, family, progress)
     report["valid"] = None if family is None else rate(int(good.sum()), total)
+    report["train_valid"] = None
     if family is not None and train is not None:
         own = train.select(range(min(train.num_graphs, _TRAIN_VALID)))
         report["train_valid"] = rate(int(valid_graphs(own, family, progress).sum()), own.num_graphs)
@@ -105,19 +124,18 @@ def _counts(samples: GraphBatch, train: GraphBatch | None, family: str | None, p
     report["novel"] = None if train is None else rate(int(new.sum()), total)
     report["vun"] = None if train is None or family is None else rate(int((good & first & new).sum()), total)
     if undecided:
-        warnings.append(
-            f"{undecided:,} pairs of graphs were not told apart within the search limit: taken as different"
-        )
+        warnings.append(f"{undecided:,} pairs of graphs reached the limit of the search and count as different")
     return report | {"failures": _failures(joined, good, family), "warnings": warnings}
 
 
 def _failures(joined: Tensor, good: Tensor, family: str | None) -> list[dict[str, Any]]:
     reasons = [("not connected", ~joined)] + ([] if family is None else [(f"no {family} graph", joined & ~good)])
-    return [
+    found = [
         {"reason": r, "count": int(x.sum()), "examples": [f"graph {k}" for k in x.nonzero()[:_EXAMPLES, 0].tolist()]}
         for r, x in reasons
         if bool(x.any())
     ]
+    return sorted(found, key=lambda entry: -int(str(entry["count"])))
 
 
 def _compare(
@@ -129,20 +147,54 @@ def _compare(
     seed: int,
     progress: bool,
 ) -> dict[str, Any]:
-    samples = without_isolated(samples) if protocol.drop_isolated else samples
-    found = graph_distances(samples, test, protocol.kernels, progress)
-    floors: dict[str, Floor] = {}
-    if train is not None:
-        size = None if protocol.floor == "all" else min(protocol.samples or test.num_graphs, train.num_graphs)
-        scores = graph_floor(train, test, protocol.kernels, size, _FLOOR_DRAWS, seed, progress)
-        floors = {name: Floor(mean, spread, size or train.num_graphs) for name, (mean, spread) in scores.items()}
+    warnings: list[str] = []
+    if protocol.drop_isolated:
+        before, samples = samples.num_nodes, without_isolated(samples)
+        if samples.num_nodes < before:
+            warnings.append(f"samples: {before - samples.num_nodes:,} nodes without edges were taken out for distances")
     options: dict[str, Any] = {"repeats": repeats, "seed": seed, "progress": progress}
-    distances = {name: figure(comparison, floors.get(name), **options) for name, comparison in found.items()}
-    report: dict[str, Any] = {"distances": distances}
-    if protocol.ratio and floors:
-        values = {name: comparison.value for name, comparison in found.items()}
-        report["ratio"] = ratio(values, {name: floor.mean for name, floor in floors.items()})
+    distances: dict[str, Any] = {}
+    for kernel in protocol.kernels:  # one at a time: each keeps a matrix of all pairs of samples
+        name, one = kernel[0], (kernel,)
+        floor = None if train is None else _floor(one, train, test, samples.num_graphs, protocol, seed, progress)
+        distances[name] = figure(graph_distances(samples, test, one, progress)[name], floor, **options)
+    report: dict[str, Any] = {"distances": distances, "warnings": warnings}
+    if protocol.ratio and train is not None:
+        values, floors = ({name: entry[key] for name, entry in distances.items()} for key in ("value", "floor"))
+        for name, entry in distances.items():  # rounded as in the published mean of them
+            entry["ratio"] = ratio({name: values[name]}, {name: floors[name]})
+        report["ratio"] = ratio(values, floors)
     return report
+
+
+def _floor(
+    kernels: tuple[tuple[str, Kernel]],
+    train: GraphBatch,
+    test: GraphBatch,
+    count: int,
+    protocol: GraphProtocol,
+    seed: int,
+    progress: bool,
+) -> Floor:
+    """What training graphs score: as many as the protocol says, and draws of as many as there are samples.
+
+    Draws without repetition from N graphs vary by sqrt(1 - n / N) too little; with n = N, draws of N - 1 tell how much.
+    """
+    total, few = train.num_graphs, max(count, test.num_graphs) <= _FEW
+
+    def draw(size: int) -> tuple[float, float]:
+        times = _FLOOR_DRAWS if few else 5
+        return graph_floor(train, test, kernels, size, times, seed, progress)[kernels[0][0]]
+
+    draws = None
+    if count <= total and total > 1:
+        size = min(count, total - 1)
+        mean, spread = draw(size)
+        draws = mean, spread / math.sqrt(1 - size / total)
+    if protocol.floor == "all":
+        return Floor(graph_floor(train, test, kernels, None, progress=progress)[kernels[0][0]][0], total, draws)
+    size = min(protocol.samples or test.num_graphs, total)
+    return Floor(draws[0] if draws and size == count < total else draw(size)[0], size, draws)
 
 
 def _distributions(samples: GraphBatch, reference: GraphBatch) -> dict[str, Any]:

@@ -110,7 +110,8 @@ def _planar(graph: GraphBatch) -> bool:
     import networkx as nx
 
     pairs = _pairs(graph)
-    if pairs.size(1) > max(3 * graph.num_nodes - 6, 2 * graph.num_nodes):  # Euler's bound, loops at most n
+    pairs = pairs[:, pairs[0] != pairs[1]]
+    if pairs.size(1) > max(3 * graph.num_nodes - 6, graph.num_nodes):  # Euler's bound, from 3 nodes on
         return False
     plain = nx.Graph(pairs.t().tolist())
     return bool(nx.check_planarity(plain)[0])

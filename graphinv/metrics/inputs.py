@@ -47,6 +47,8 @@ def as_samples(samples: Any, what: str = "samples") -> tuple[list[str] | GraphBa
         return plain_graphs(samples, what)
     if isinstance(samples, (str, bytes)) or not isinstance(samples, (Sequence, Iterable)):
         raise InputError(f"{what}: expected {_EXPECTED}; got {type(samples).__name__}")
+    if _kind(samples) == "torch_geometric":
+        samples = samples.to_data_list() if hasattr(samples, "to_data_list") else [samples]
     items = list(samples)
     if not items:
         raise InputError(f"{what}: expected at least one, got none")
@@ -58,7 +60,7 @@ def as_samples(samples: Any, what: str = "samples") -> tuple[list[str] | GraphBa
         weighted = sum(any("weight" in data for _, _, data in graph.edges(data=True)) for graph in items)
         return graphs, notes + ([f"{what}: weights of edges in {weighted:,} graphs were ignored"] if weighted else [])
     if kinds == {"torch_geometric"} and None not in items:
-        return plain_graphs(GraphBatch.from_pyg(items), what)
+        return plain_graphs(GraphBatch.from_graphs([_from_pyg(item, k, what) for k, item in enumerate(items)]), what)
     found = ", ".join(sorted({type(item).__name__ for item in items}))
     raise InputError(f"{what}: expected one kind of {_EXPECTED}; got {found}")
 
@@ -73,7 +75,9 @@ def split_of(store: GraphStore, split: Any, what: str) -> tuple[list[str] | Grap
     if not len(index):
         raise InputError(f"{what}: the store has no graphs in its split {split!r}; build it with another --split")
     if store.vocabulary.scheme == "generic":
-        return plain_graphs(store.batch(index), what)
+        graphs, notes = plain_graphs(store.batch(index), what)
+        loops = store.provenance.get("counts", {}).get("self_loops_removed", 0)
+        return graphs, notes + ([f"{what}: {loops:,} self loops were dropped from the file"] if loops else [])
     if store.smiles_bytes is not None:
         return store.smiles(index), []
     return MoleculeCodec(store.vocabulary).decode(store.batch(index)), []
@@ -90,11 +94,20 @@ def plain_graphs(graphs: GraphBatch, what: str = "samples") -> tuple[GraphBatch,
     if not graphs.num_graphs:
         raise InputError(f"{what}: expected at least one graph, got none")
     u, v = graphs.edge_index
-    loops = int((u == v).sum())
+    place = graphs.node_graph()
+    stated = torch.repeat_interleave(torch.arange(graphs.num_graphs), graphs.edge_ptr.diff())
+    if bool(((place[u] != stated) | (place[v] != stated)).any()):
+        raise InputError(f"{what}: an edge leaves its graph; edges must be grouped by graph, as edge_ptr says")
+    loops = len(u[u == v].unique())
     notes = [f"{what}: {loops:,} self loop{'s were' if loops > 1 else ' was'} dropped"] if loops else []
     low, high = torch.minimum(u, v)[u != v], torch.maximum(u, v)[u != v]
+    directed = torch.unique(torch.stack([u, v])[:, u != v], dim=1).size(1)
+    if directed < len(low):
+        notes.append(f"{what}: {len(low) - directed:,} repeated edges count once")
     low, high = torch.unique(torch.stack([low, high]), dim=1)
-    owner = graphs.node_graph()[low]
+    if directed < 2 * len(low):
+        notes.append(f"{what}: {2 * len(low) - directed:,} edges given in one direction count as links")
+    owner = place[low]
     index = torch.stack([torch.stack([low, high], 1), torch.stack([high, low], 1)]).flatten(1)
     counts = 2 * torch.bincount(owner, minlength=graphs.num_graphs)
     edge_ptr = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
@@ -142,6 +155,16 @@ def _text(item: Any) -> str:
     return text_of(item)
 
 
+def _from_pyg(data: Any, k: int, what: str) -> GraphBatch:
+    count, index = int(data.num_nodes or 0), data.edge_index
+    index = torch.zeros(2, 0, dtype=torch.long) if index is None else index.long()
+    if index.numel() and not 0 <= int(index.min()) <= int(index.max()) < count:
+        raise InputError(
+            f"{what}: graph {k} has {count} nodes, and its edges name nodes {int(index.min())} to {int(index.max())}"
+        )
+    return GraphBatch.single(torch.zeros(count, dtype=torch.long), index)
+
+
 def _from_networkx(graphs: Sequence[Any], what: str) -> GraphBatch:
     if any(graph.is_directed() for graph in graphs):
         raise InputError(f"{what}: expected undirected graphs; networkx's to_undirected() makes them")
@@ -150,5 +173,6 @@ def _from_networkx(graphs: Sequence[Any], what: str) -> GraphBatch:
         number = {node: i for i, node in enumerate(graph.nodes)}
         ends: list[list[int]] = [[number[u], number[v]] for u, v in graph.edges()]
         index: Tensor = torch.tensor(ends, dtype=torch.long).reshape(-1, 2).t()
-        packed.append(GraphBatch.single(torch.zeros(len(number), dtype=torch.long), index))
+        both = torch.cat([index, index.flip(0)], 1)
+        packed.append(GraphBatch.single(torch.zeros(len(number), dtype=torch.long), both))
     return GraphBatch.from_graphs(packed)

@@ -19,6 +19,8 @@ from graphinv.metrics.protocols import Kernel
 
 __all__ = ["kernel_matrix", "mmd"]
 
+_MOST_ROWS = 20_000  # 3.2 GB of kernel
+
 
 def kernel_matrix(x: Tensor, y: Tensor, kernel: Kernel) -> Tensor:
     """Return the kernel of every row of ``x`` [n, D] with every row of ``y`` [m, D], [n, m] float64 in [0, 1].
@@ -57,6 +59,8 @@ def mmd(x: Tensor, y: Tensor, kernel: Kernel) -> Comparison:
         (0.0, 0.786939)
     """
     x, y, order = _rows(x, y, kernel)
+    if max(len(x), len(y)) > _MOST_ROWS:
+        raise InputError(f"a discrepancy keeps n^2 numbers: at most {_MOST_ROWS:,} rows, got {len(x):,} and {len(y):,}")
     if not len(x) or not len(y):
         raise InputError(f"a discrepancy needs rows on both sides, got {len(x)} and {len(y)}")
     within, across, reference = _square(pdist(x, order).square_()), _across(x, y, order), pdist(y, order).square_()
@@ -118,5 +122,8 @@ def _rows(x: Tensor, y: Tensor, kernel: Kernel) -> tuple[Tensor, Tensor, float]:
     if kernel.kind == "tv":
         return x / 2, y / 2, 1.0
     if kernel.kind == "emd":
+        sums = torch.cat([x.sum(1), y.sum(1)])
+        if len(sums) and float(sums.max() - sums.min()) > 1e-9:
+            raise InputError(f"'emd' needs rows of equal sum, got sums of {float(sums.min())} to {float(sums.max())}")
         return x.cumsum(1) / kernel.unit, y.cumsum(1) / kernel.unit, 1.0
     return x, y, 2.0

@@ -62,26 +62,31 @@ def _triangles(u: Tensor, v: Tensor, keys: Tensor, n: int) -> tuple[Tensor, Tens
     up = u < v  # each edge once: no node has more than sqrt(2 E) edges upwards
     tail, head = u[up], v[up]
     found, ptr = tail * n + head, index_to_ptr(tail, n)
-    t, fours, t_up = (torch.zeros(size, dtype=torch.int64) for size in (n, n, len(tail)))
-    kept = []
-    for edge, third in _walks(head, ptr):
-        a, b, c = tail[edge], head[edge], head[third]
-        other, closed = _find(found, a * n + c)
-        a, b, c, edge, third, other = (x[closed] for x in (a, b, c, edge, third, other))
+    t, fours, diamonds = (torch.zeros(n, dtype=torch.int64) for _ in range(3))
+    t_up = torch.zeros(len(tail), dtype=torch.int64)
+    for (a, b, c), edges in _closed_walks(tail, head, found, ptr, n):
         t += torch.bincount(torch.cat([a, b, c]), minlength=n)
-        t_up += torch.bincount(torch.cat([edge, third, other]), minlength=len(tail))
-        kept.append(torch.stack([a, b, c, edge, third, other]))
+        t_up += torch.bincount(torch.cat(edges), minlength=len(tail))
         for triangle, fourth in _walks(c, ptr):
             x = head[fourth]
             full = _find(found, a[triangle] * n + x)[1] & _find(found, b[triangle] * n + x)[1]
-            corners = [a[triangle], b[triangle], c[triangle], x]
-            fours += torch.bincount(torch.stack(corners)[:, full].flatten(), minlength=n)
-    diamonds = torch.zeros(n, dtype=torch.int64)
-    for a, b, c, ab, bc, ac in kept:
-        for node, opposite in ((a, bc), (b, ac), (c, ab)):
+            clique = torch.stack([a[triangle], b[triangle], c[triangle], x])
+            fours += torch.bincount(clique[:, full].flatten(), minlength=n)
+    for corners, edges in _closed_walks(tail, head, found, ptr, n):
+        for node, opposite in zip(corners, edges, strict=True):
             diamonds.index_add_(0, node, t_up[opposite] - 1)
     t_edge = t_up[_find(found, torch.minimum(u, v) * n + torch.maximum(u, v))[0]] if len(tail) else u
     return t, t_edge, diamonds, fours
+
+
+def _closed_walks(
+    tail: Tensor, head: Tensor, found: Tensor, ptr: Tensor, n: int
+) -> Iterator[tuple[tuple[Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]]:
+    """Yield the corners of triangles, some at a time, and the numbers of the edges opposite to each."""
+    for edge, third in _walks(head, ptr):
+        a, b, c = tail[edge], head[edge], head[third]
+        other, closed = _find(found, a * n + c)
+        yield (a[closed], b[closed], c[closed]), (third[closed], other[closed], edge[closed])
 
 
 def _squares(u: Tensor, v: Tensor, ptr: Tensor, n: int) -> Tensor:

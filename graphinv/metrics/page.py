@@ -142,7 +142,7 @@ def _header(report: Mapping[str, Any], title: str) -> str:
     name = text(protocol.get("name") or "without a name")
     under = f"under the protocol <strong>{name}</strong>" if protocol else "under no named protocol"
     parts = [f"<header>\n<h1>{text(title)}</h1>", f'<p class="lead">{samples:,} {noun}, judged {under}.</p>']
-    facts = {"It fixes": protocol.get("says"), "Source": protocol.get("source")}
+    facts = {"It fixes": protocol.get("says"), "Source": protocol.get("source"), "Family": report.get("family")}
     said = [f"{word}: {fact}." for word, fact in facts.items() if fact]
     parts += [f'<p class="muted">{text(" ".join(said))}</p>'] if said else []
     if protocol.get("met") is False:
@@ -203,7 +203,7 @@ def _distances(part: Mapping[str, Any]) -> str:
         return ""
     rows = [distance_row(_distance_name(key), distance) for key, distance in distances.items()]
     said = '<p class="muted">Each on its own scale from 0; lower is better where nothing else is said.</p>'
-    head = ("Distance", "Value", "95% interval", "Floor ± spread", "Ratio", "Samples", "Reference", "Note")
+    head = "Distance|Value|95% interval|Floor|Real draws ± spread|Ratio|Samples|Reference|Note".split("|")
     body = "".join(_distance_cells(_distance_name(key), distance) for key, distance in distances.items())
     table = (
         '<div class="scroll" role="region" aria-label="Distances as numbers" tabindex="0"><table><thead><tr>'
@@ -214,14 +214,16 @@ def _distances(part: Mapping[str, Any]) -> str:
 
 
 def _distance_cells(name: str, distance: Mapping[str, Any]) -> str:
-    floor, spread = number(distance.get("floor")), number(distance.get("floor_spread"))
+    floor, draws, spread = (number(distance.get(key)) for key in ("floor", "draws", "draws_spread"))
     notes = [str(distance["note"])] if distance.get("note") else []
     notes += ["inside the floor"] if distance.get("inside_floor") is True else []
+    notes += ["beyond the floor"] if distance.get("beyond_floor") is True else []
     notes += ["higher is better"] if distance.get("better") == "higher" else []
     cells = [
         short(distance.get("value")),
         span(distance.get("low"), distance.get("high")) or "–",
-        short(floor) + (f" ± {short(spread, 2)}" if floor is not None and spread else ""),
+        short(floor),
+        (short(draws) + (f" ± {short(spread, 2)}" if spread else "")) if draws is not None else "–",
         short(distance.get("ratio")),
         count(distance.get("count")),
         count(distance.get("reference_count")),

@@ -18,9 +18,11 @@ def format_report(report: Mapping[str, Any]) -> str:
     """
     lines = [f"{'of ' + format(report['samples'], ',') + ' samples':<16}{'count':>7}{'rate':>10}  95% interval"]
     lines += [_rate_line(name, value) for name, value in report.items() if _is_rate(value)]
-    under = report.get("under_protocol")
-    if under:
-        lines.append(f"as {report['protocol']['name']} counts, {report['judged']:,} molecules judged")
+    if report.get("family"):
+        lines.append(f"valid: of the family {report['family']}")
+    under, protocol = report.get("under_protocol"), report.get("protocol")
+    if protocol and under:
+        lines.append(f"as {protocol['name']} counts, {report['judged']:,} molecules judged")
         lines += [_rate_line(name, value) for name, value in under.items() if _is_rate(value)]
     if report.get("repair_edits") is not None:
         lines.append(f"{'repair_edits':<16}{report['repair_edits']:>7}")
@@ -28,9 +30,11 @@ def format_report(report: Mapping[str, Any]) -> str:
     if atoms:
         total = sum(atoms.values())
         lines.append("atoms           " + ", ".join(f"{a} {100 * n / total:.1f}%" for a, n in atoms.items()))
-    lines += _distance_lines(report.get("distances") or {})
+    lines += _distance_lines(report.get("distances") or {}, protocol["name"] if protocol else "")
     if report.get("ratio") is not None:
         lines.append(f"{'ratio to floor':<20}{report['ratio']:>12.4g}")
+    if protocol:
+        lines += [f"{protocol['name']} is not met: {text}" for text in protocol["unmet"]]
     lines += [f"note: {text}" for text in report.get("warnings", ())]
     return "\n".join(lines)
 
@@ -46,15 +50,21 @@ def _rate_line(name: str, value: Mapping[str, Any]) -> str:
     return f"{name:<16}{value['count']:>7}{100 * value['rate']:>8.2f} %  {span}"
 
 
-def _distance_lines(distances: Mapping[str, Mapping[str, Any]]) -> list[str]:
+def _distance_lines(distances: Mapping[str, Mapping[str, Any]], protocol: str) -> list[str]:
     if not distances:
         return []
-    lines = [f"{'distance':<20}{'value':>12}  {'95% interval':<24}{'floor':>12}{'N':>9}{'reference':>11}"]
+    lines = [
+        f"distances of {protocol}",
+        f"{'':<20}{'value':>12}  {'95% interval':<24}{'floor':>12}{'N':>9}{'reference':>11}",
+    ]
     for name, entry in distances.items():
         span = "-" if entry["low"] is None else f"{entry['low']:.4g} .. {entry['high']:.4g}"
         floor = "-" if entry["floor"] is None else f"{entry['floor']:.4g}"
         marks = " higher is better" if entry["better"] == "higher" else ""
         marks += " (inside the floor)" if entry["inside_floor"] else ""
+        marks += " (beyond the floor)" if entry["beyond_floor"] else ""
+        small = entry["floor_count"] is not None and entry["floor_count"] < entry["count"]
+        marks += f" (floor of {entry['floor_count']:,} only)" if small else ""
         marks += f" [{entry['note']}]" if entry["note"] else ""
         counts = f"{entry['count']:>9,}{entry['reference_count']:>11,}"
         lines.append(f"{name:<20}{entry['value']:>12.5g}  {span:<24}{floor:>12}{counts}{marks}")

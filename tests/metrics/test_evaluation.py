@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import json
+import os
+from pathlib import Path
 
 import networkx as nx
 import pytest
@@ -15,10 +17,13 @@ import graphinv
 from graphinv.errors import InputError
 from graphinv.graphs import GraphBatch
 from graphinv.metrics.evaluation import evaluate
+from graphinv.metrics.inputs import without_isolated
 from graphinv.mol import build_store, canonical_smiles
 
 SMILES = ["CCO", "CC(=O)C", "c1ccccc1", "CCN", "C1CC1", "CC#N", "OCCO", "CC=O", "CNC", "COC", "CCC", "CO"] * 4
 QUIET = {"progress": False, "repeats": 4}
+DATA = os.environ.get("GRAPHINV_DATA_DIR")
+needs_data = pytest.mark.skipif(not DATA, reason="GRAPHINV_DATA_DIR is not set")
 
 
 @pytest.fixture(scope="module")
@@ -100,10 +105,18 @@ def test_a_reference_smaller_than_the_samples_is_marked(graphs):
     assert not report["protocol"]["met"] and any("fewer" in text for text in report["protocol"]["unmet"])
 
 
-def test_samples_equal_to_the_reference_are_inside_the_floor(graphs):
-    report = evaluate(graphs[:6], reference=graphs[:6], train=graphs[6:], protocol="gdss-2022", **QUIET)
-    assert all(entry["value"] == pytest.approx(0, abs=1e-12) for entry in report["distances"].values())
-    assert any("training data" in text for text in report["warnings"])
+def test_more_of_the_same_is_inside_the_floor_and_another_kind_is_not():
+    data = [nx.gnp_random_graph(16, 0.5, seed=k) for k in range(90)]
+    options = {"train": data[30:], "protocol": "gdss-2022", "repeats": 50, "progress": False}
+    copies = evaluate(data[:30], reference=data[:30], **options)
+    assert all(entry["value"] == pytest.approx(0, abs=1e-12) for entry in copies["distances"].values())
+    assert all(entry["inside_floor"] or entry["beyond_floor"] for entry in copies["distances"].values())
+    fresh = [nx.gnp_random_graph(16, 0.5, seed=1_000 + k) for k in range(30)]
+    more = evaluate(fresh, reference=data[:30], **options)
+    assert all(entry["inside_floor"] for entry in more["distances"].values()), more["distances"]
+    assert any("cannot be told from real data" in text for text in more["warnings"])
+    others = evaluate([nx.cycle_graph(16)] * 30, reference=data[:30], **options)
+    assert not any(entry["inside_floor"] or entry["beyond_floor"] for entry in others["distances"].values())
 
 
 def test_a_protocol_whose_count_is_not_met_says_so(store):
@@ -169,6 +182,56 @@ def test_a_protocol_without_its_reference_or_of_another_kind_is_an_error(graphs)
     ):
         with pytest.raises(InputError, match=match):
             evaluate(**arguments, **QUIET)
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"family": "planar"}, "plain graphs only"),
+        ({"scaffolds": ["CC"]}, "moses-2020 only"),
+        ({"mcf": Path("mcf.csv")}, "moses-2020 only"),
+        ({"repeats": 1}, "at least 2"),
+        ({"repeats": -3}, "at least 2"),
+        ({"seed": 2**70}, "64 bits"),
+    ],
+)
+def test_an_option_that_would_be_ignored_or_cannot_be_is_refused(store, options, match):
+    with pytest.raises(InputError, match=match):
+        evaluate(["CC"], reference=store, protocol="gdss-2022", **{"progress": False, **options})
+
+
+def test_blank_lines_of_a_reference_are_left_out_and_a_store_without_test_split_is_training_data(store):
+    reports = [evaluate(["CCC", "CCO"], train=train, **QUIET) for train in (["CCC", "", "C("], ["CCC"])]
+    assert reports[0]["novel"] == reports[1]["novel"] and reports[0]["novel"]["count"] == 1
+    assert any("2 of 3 lines" in text for text in reports[0]["warnings"])
+    untested = evaluate(["CCC"], reference=build_store(["CCO"], workers=1, split="none", progress=False)[0], **QUIET)
+    assert untested["novel"]["count"] == 1 and any("no test split" in text for text in untested["warnings"])
+
+
+def test_nodes_without_edges_are_taken_out_where_the_protocol_says_so_and_it_is_said(graphs):
+    loose = [nx.compose(graph, nx.empty_graph(range(100, 103))) for graph in graphs]
+    options = {"reference": graphs, "train": graphs, **QUIET}
+    kept, dropped = (evaluate(x, protocol="gdss-2022", **options) for x in (graphs, loose))
+    assert {k: e["value"] for k, e in kept["distances"].items()} == {
+        k: e["value"] for k, e in dropped["distances"].items()
+    }
+    assert any("36 nodes without edges" in text for text in dropped["warnings"])
+    counted = evaluate(loose, protocol="digress-2023", **options)
+    assert counted["distances"]["degree"]["value"] > 0.01
+    bare = without_isolated(GraphBatch.from_networkx([nx.empty_graph(5), nx.path_graph(2)]))
+    assert bare.node_counts().tolist() == [1, 2]
+
+
+@needs_data
+def test_real_training_graphs_are_inside_the_floor_of_their_set():
+    from graphinv.data import build_graphs
+
+    store, _ = build_graphs(Path(str(DATA)) / "graphs" / "planar.pkl")
+    real = store.batch(store.indices("train")[:40])
+    report = evaluate(real, reference=store, protocol="digress-2023", family="planar", repeats=50, progress=False)
+    assert report["protocol"]["met"] and report["valid"]["rate"] == report["train_valid"]["rate"] == 1
+    assert all(entry["inside_floor"] for entry in report["distances"].values()), report["distances"]
+    assert report["novel"]["count"] == 0 and report["family"] == "planar"
 
 
 def test_the_report_says_what_it_was_made_of(store):

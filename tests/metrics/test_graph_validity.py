@@ -100,6 +100,9 @@ def test_loops_and_repeated_edges_do_not_change_a_planar_graph_and_a_loop_is_no_
     both = GraphBatch.from_graphs([repeated, looped])
     assert valid_graphs(both, "planar").tolist() == [True, True]
     assert valid_graphs(both, "tree").tolist() == [True, False]
+    clique = [(u, v) for u in range(4) for v in range(4)]  # K4 with its four loops
+    full = GraphBatch.single(torch.zeros(4, dtype=torch.long), torch.tensor(clique).t())
+    assert valid_graphs(full, "planar").tolist() == [True]
 
 
 @pytest.mark.parametrize("family", FAMILIES)

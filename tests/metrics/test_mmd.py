@@ -127,6 +127,12 @@ def test_counts_of_unequal_width_are_padded_and_histograms_refused():
         mmd(x, y, Kernel("tv", bins=2))
 
 
+def test_the_earth_mover_refuses_rows_of_unequal_mass():
+    x, y = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.5, 0.25]])
+    with pytest.raises(InputError, match="equal sum"):
+        mmd(x, y, Kernel("emd"))
+
+
 def test_close_rows_keep_their_digits():
     x = torch.zeros(1, 2, dtype=torch.float64)
     y = torch.tensor([[1e-9, 0.0]], dtype=torch.float64)

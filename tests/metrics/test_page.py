@@ -28,7 +28,8 @@ RATE = {"count": 9513, "rate": 0.9513, "low": 0.9469, "high": 0.9553}
 NO_RATE = {"count": 0, "rate": None, "low": None, "high": None}
 DISTANCE = {
     "value": 1.93, "low": 1.85, "high": 2.02, "count": 9500, "reference_count": 13082, "floor": 0.12,
-    "floor_spread": 0.01, "ratio": 16.1, "inside_floor": False, "better": "lower", "note": None,
+    "floor_count": 9500, "draws": 0.13, "draws_spread": 0.01, "ratio": 16.1, "inside_floor": False,
+    "beyond_floor": False, "better": "lower", "note": None,
 }  # fmt: skip
 FULL: dict[str, Any] = {
     "kind": "molecules",
@@ -178,7 +179,7 @@ def test_the_figures_of_the_report_are_on_the_page(tmp_path: Path) -> None:
     report["distances"] = {"fcd": {**DISTANCE, "count": 10**15, "inside_floor": True}}
     words = Page(written(report, tmp_path)).words
     counts = ["1,000,000,000,000,000,000", "100,000,000,000,000,000", "1,000,000,000,000,000", "9,513", "13,082"]
-    figures = ["10.0%", "95.13%", "94.69 – 95.53%", "1.93", "1.85 – 2.02", "0.120 ± 0.010", "16.1", "inside"]
+    figures = ["10.0%", "95.13%", "94.69 – 95.53%", "1.93", "1.85 – 2.02", "0.130 ± 0.010", "0.120", "16.1", "inside"]
     for figure in counts + figures:
         assert figure in words, figure
 

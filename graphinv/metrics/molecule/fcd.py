@@ -76,14 +76,16 @@ def chemnet_activations(smiles: Sequence[str], progress: bool = True) -> Tensor:
     """
     fcd = _fcd()
     _check_molecules(smiles, progress)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = _device()
     out = torch.empty(len(smiles), 512)
     by_length: dict[int, list[int]] = {}
     for row, text in enumerate(smiles):
         by_length.setdefault(max(_PADDED, len(text) + 1), []).append(row)
-    model = fcd.load_ref_model()
+    with torch.random.fork_rng(devices=[]):  # it draws weights before it reads them
+        model = fcd.load_ref_model()
     bar = tqdm(total=len(smiles), unit=" molecules", delay=2.0, disable=None if progress else True, file=sys.stderr)
-    with bar, torch.inference_mode(), fcd.utils.todevice(model, device):
+    exact = torch.backends.cudnn.flags(allow_tf32=False)
+    with bar, exact, torch.inference_mode(), fcd.utils.todevice(model, device):
         for length, rows in by_length.items():
             for start in range(0, len(rows), _BATCH):
                 chosen = rows[start : start + _BATCH]
@@ -104,7 +106,6 @@ def reference_statistics(smiles: Sequence[str], progress: bool = True) -> Statis
         >>> reference_statistics(["CCO", "c1ccccc1", "CC"]).mean.shape  # doctest: +SKIP
         torch.Size([512])
     """
-    fcd = _fcd()
     if len(smiles) < 2:
         raise InputError(f"a covariance needs at least 2 molecules, got {len(smiles)}")
 
@@ -112,7 +113,7 @@ def reference_statistics(smiles: Sequence[str], progress: bool = True) -> Statis
         made = Statistics.of(chemnet_activations(smiles, progress))
         return {"mean": made.mean, "covariance": made.covariance}
 
-    tensors = kept("chemnet", digest(sorted(smiles), fcd.__version__), make)
+    tensors = kept("chemnet", digest(sorted(smiles), _device()), make)
     return Statistics(tensors["mean"], tensors["covariance"], len(smiles))
 
 
@@ -152,6 +153,10 @@ def fcd_distance(activations: Tensor, reference: Statistics) -> Comparison:
         return max(0.0, gap + unbiased * (float(weights @ length) - gap) + total - 2 * between)
 
     return Comparison(of, len(rows), reference.count)
+
+
+def _device() -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def _checked(activations: Tensor) -> Tensor:

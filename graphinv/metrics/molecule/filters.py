@@ -9,7 +9,6 @@ import csv
 import os
 from collections.abc import Sequence
 from functools import lru_cache, partial
-from pathlib import Path
 
 import torch
 from rdkit import Chem
@@ -19,7 +18,7 @@ from torch import Tensor
 from graphinv.errors import InputError
 from graphinv.metrics.molecule._map import each
 
-__all__ = ["PAINS_ONLY", "passes"]
+__all__ = ["PAINS_ONLY", "passes", "read_patterns"]
 
 PAINS_ONLY = "PAINS only: MOSES's mcf.csv was not given"
 _ELEMENTS = frozenset({1, 6, 7, 8, 9, 16, 17, 35})
@@ -51,7 +50,7 @@ def passes(
         >>> passes(["CCO", "C1CCCCCCC1", "C[N+](C)(C)C", "CCI"]).tolist()
         [True, False, False, False]
     """
-    patterns = () if mcf is None else _read_patterns(Path(mcf))
+    patterns = () if mcf is None else read_patterns(mcf)
     flags = each(partial(_passes, patterns), smiles, workers=workers, progress=progress, name="molecules filtered")
     return torch.tensor(flags, dtype=torch.bool)
 
@@ -65,7 +64,12 @@ def _passes(patterns: tuple[str, ...], mol: Chem.Mol) -> bool:
     return not any(full.HasSubstructMatch(query) for query in _queries(patterns)) and not _pains().HasMatch(mol)
 
 
-def _read_patterns(path: Path) -> tuple[str, ...]:
+def read_patterns(path: str | os.PathLike[str]) -> tuple[str, ...]:
+    """Return the SMARTS of MOSES's ``mcf.csv``, column "smarts".
+
+    Raises:
+        InputError: the file cannot be read, or a pattern of it.
+    """
     try:
         with open(path, newline="", encoding="utf-8") as file:
             patterns = tuple(str(row.get("smarts") or "") for row in csv.DictReader(file))

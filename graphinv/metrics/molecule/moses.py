@@ -17,7 +17,7 @@ from graphinv.metrics.molecule._map import remembered
 from graphinv.metrics.molecule.filters import PAINS_ONLY, passes
 from graphinv.metrics.molecule.fingerprints import fingerprints, internal_diversity, snn
 from graphinv.metrics.molecule.fragments import cosine, fragments, scaffolds, totals
-from graphinv.metrics.molecule.properties import kept_properties, wasserstein
+from graphinv.metrics.molecule.properties import MOSES_PROPERTIES, kept_properties, wasserstein
 
 __all__ = ["moses_distances"]
 
@@ -80,7 +80,7 @@ def moses_distances(
     result["filters"] = Comparison(lambda weights: 1 - float(weights @ failed), n, n)
     measured = kept_properties(samples, workers=workers, progress=progress)
     known = kept_properties(reference, workers=workers, progress=progress)
-    result |= {name: wasserstein(values, known[name]) for name, values in measured.items()}
+    result |= {name: wasserstein(measured[name], known[name]) for name in MOSES_PROPERTIES}
     return result, notes
 
 

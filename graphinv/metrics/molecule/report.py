@@ -133,7 +133,7 @@ def _compare(
         comparisons |= found
         notes |= said
         if stand_in is not None and len(stand_in) > 1:
-            floors |= _floors(name, replace(sides, samples=stand_in))
+            floors |= _floors(name, replace(sides, samples=stand_in), len(molecules))
     warnings = [f"{name}: {text}" for name, text in notes.items() if name not in comparisons]
     if "stability" in protocol.distances:
         stable = stability(smiles) if known.drawn is None else graph_stability(*known.drawn)
@@ -167,23 +167,25 @@ def _references(
         )
     if other is None:
         return reference, None
+    other = list(dict.fromkeys(other)) if protocol.distinct else other
     order = torch.randperm(len(other), generator=torch.Generator().manual_seed(seed))
     return reference, [other[i] for i in order[:count].tolist()]
 
 
-def _floors(name: str, sides: Any) -> dict[str, Floor]:
-    """What real molecules score in place of the samples; kept, as it does not depend on them but for their number."""
+def _floors(name: str, sides: Any, count: int) -> dict[str, Floor]:
+    """What real molecules score in place of ``count`` samples; kept, as only the number of samples matters."""
     from graphinv.metrics.molecule.distances import distance
+    from graphinv.metrics.molecule.filters import read_patterns
 
     parts = [*sides.samples, "", *sides.reference, "", *(sides.scaffolds or ())]
-    mcf = None if sides.mcf is None else sides.mcf.read_text()
+    patterns = None if sides.mcf is None else read_patterns(sides.mcf)
 
     def make() -> dict[str, torch.Tensor]:
         found, _ = distance(name, sides)
-        return {key: torch.tensor(comparison.value, dtype=torch.float64) for key, comparison in found.items()}
+        return {key: torch.tensor([c.value, c.count], dtype=torch.float64) for key, c in found.items()}
 
-    scores = kept("floor", digest(parts, name, mcf, "1"), make)
-    return {key: Floor(float(value), None, len(sides.samples)) for key, value in scores.items()}
+    scores = {key: score.tolist() for key, score in kept("floor", digest(parts, name, patterns), make).items()}
+    return {key: Floor(value, int(n), (value, 0.0) if n >= count else None) for key, (value, n) in scores.items()}
 
 
 def _distributions(molecules: Sequence[str], reference: Sequence[str] | None, progress: bool) -> dict[str, Any]:

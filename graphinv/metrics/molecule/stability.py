@@ -99,8 +99,8 @@ class Stability:
 def stability(smiles: Sequence[str], *, progress: bool = True) -> Stability | None:
     """Count stable atoms of SMILES in which every hydrogen is written, as in ``[H]O[H]``.
 
-    A text that cannot be read is a molecule without atoms, which is not stable. None: no text has a hydrogen atom, so
-    the set was made without them and the measure does not exist.
+    A text that cannot be read is a molecule without atoms, which is not stable. None: no more than half of the readable
+    texts have a hydrogen atom, so the set was made without them and the measure does not exist.
 
     Args:
         smiles: as sampled; they need not be valid.
@@ -113,14 +113,15 @@ def stability(smiles: Sequence[str], *, progress: bool = True) -> Stability | No
         >>> stability(["O", "C"]) is None
         True
     """
-    rows, hydrogens = [], False
+    rows, readable, hydrogens = [], 0, 0
     with rdBase.BlockLogs():
         for text in tqdm(smiles, unit=" molecules", delay=2.0, disable=None if progress else True, file=sys.stderr):
             mol = Chem.MolFromSmiles(text, sanitize=False) if text.isascii() else None
-            hydrogens |= mol is not None and any(atom.GetAtomicNum() == 1 for atom in mol.GetAtoms())
+            readable += mol is not None and mol.GetNumAtoms() > 0
+            hydrogens += mol is not None and any(atom.GetAtomicNum() == 1 for atom in mol.GetAtoms())
             rows.append((0, 0) if mol is None else _counted(mol))
     counts = torch.tensor(rows, dtype=torch.int64).reshape(-1, 2)
-    return Stability(counts[:, 0], counts[:, 1]) if hydrogens else None
+    return Stability(counts[:, 0], counts[:, 1]) if 2 * hydrogens > readable else None
 
 
 def graph_stability(graphs: GraphBatch, vocabulary: Vocabulary) -> Stability | None:

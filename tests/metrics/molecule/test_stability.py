@@ -93,12 +93,13 @@ def test_text_that_cannot_be_read_is_a_molecule_that_is_not_stable() -> None:
 
 
 def test_hydrogens_in_brackets_are_atoms() -> None:
-    assert counts(stability(["[CH4]", "[H][H]"])) == (7, 7, 2, 2)
-    assert counts(stability(["[CH3]", "[H][H]"])) == (5, 6, 1, 2)
+    assert counts(stability(["[CH4]", "[H][H]", "[H][H]"])) == (9, 9, 3, 3)
+    assert counts(stability(["[CH3]", "[H][H]", "[H][H]"])) == (7, 8, 2, 3)
 
 
 def test_sets_without_hydrogen_atoms_have_no_stability() -> None:
     assert stability(["O", "[CH3]", "c1cc[nH]c1"]) is None and stability([]) is None
+    assert stability(["[H]/N=C/C", "CC", ""]) is None  # a hydrogen that only carries stereo
     heavy = Vocabulary(("C", "O"), ("single", "double", "triple"), "element")
     assert graph_stability(MoleculeCodec(heavy).encode(["CO"]), heavy) is None
 

@@ -51,8 +51,8 @@ def sbm_test(
     With q the estimated and p the expected probability of a pair of blocks, W = (q - p)^2 / (q (1 - q) + 1e-6) is
     compared with the chi-squared distribution of one degree of freedom; the mean over all ordered pairs of blocks
     must be above ``threshold``. This is the published rule, its lack of a sample size included: it is no test in the
-    strict sense, and a pair of blocks without any edge counts as p-value 0. graph-tool splits planted blocks more often
-    than ``infer_blocks`` does: of SPECTRE's 128 training graphs the published rule accepts 110, this one 115.
+    strict sense, and a pair of blocks without any edge counts as p-value 0. graph-tool splits planted blocks more
+    often: of SPECTRE's 128 training graphs papers accept 85.9%, graph-tool 2.45 gives 102, ``infer_blocks`` 115.
 
     Args:
         graph: a batch of one graph; types and loops are ignored.

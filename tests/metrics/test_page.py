@@ -187,7 +187,7 @@ def test_the_figures_of_the_report_are_on_the_page(tmp_path: Path) -> None:
 @given(value=st.floats(0, 1e12), reach=st.floats(0, 10), floor=st.floats(0, 1e12), spread=st.floats(0, 1e12))
 def test_marks_of_a_distance_lie_in_order_on_its_scale(value: float, reach: float, floor: float, spread: float) -> None:
     part = {"value": value, "low": value / (1 + reach), "high": value * (1 + reach), "floor": floor}
-    page = Page(distance_row("x", {**part, "floor_spread": spread}))
+    page = Page(distance_row("x", {**part, "draws_spread": spread}))
     at = [float(x.removesuffix("%")) for _, a in page.elements for k in ("x1", "x2", "cx", "x") if (x := a.get(k))]
     assert all(0 <= x <= 100 for x in at)
     low, high = (float(str(found["x1"]).removesuffix("%")) for found in page.all("line", "spread")[1:])

@@ -20,7 +20,8 @@ The reference is the official code if --peer names a checkout of LingxiaoShawn/P
 Sides plain and peer have two networks, one for block sizes and degrees; ours has one that does both, ours_separate two;
 peer_denoiser is the first of the official two alone. Weights are random, which costs the same. The other sides of
 graphinv: batch normalisation as the official code; nothing, or whole layers, recomputed in the backward pass; 8 and 32
-times the graphs sampled together; steps in proportion to the unknown nodes and pairs of a block; no kept past.
+times the graphs sampled together (peer_x8: by the official code); steps in proportion to the unknown nodes and pairs of
+a block; no kept past.
 
 Examples:
   python examples/benchmarks/pard.py --parts train --layers 2 --batch-size 4 --turns 1 --dataset smallmol
@@ -58,7 +59,7 @@ from graphinv.data import read_smiles
 from graphinv.data.manifests import load_manifest, locate
 
 ATOMS = ("H", "C", "N", "O", "F")
-PARTS, SIDES = ("train", "sample", "step"), ("peer", "peer_denoiser", "plain", *VARIANTS)
+PARTS, SIDES = ("train", "sample", "step"), ("peer", "peer_x8", "peer_denoiser", "plain", *VARIANTS)
 RSS_UNIT = 1 if sys.platform == "darwin" else 1024  # bytes
 Line = dict[str, Any]
 
@@ -134,7 +135,8 @@ def measure(args: argparse.Namespace) -> list[Line]:
     )
     if part == "step":
         setting = replace(setting, max_blocks=max(args.nodes) // args.block + 2, sizes=args.block + 2)
-    count = VARIANTS.get(side, Variant()).times * args.graphs if part == "sample" else args.batch_size
+    times = 8 if side == "peer_x8" else VARIANTS.get(side, Variant()).times
+    count = times * args.graphs if part == "sample" else args.batch_size
     drawn = draw_molecules(args.dataset, count, args.seed)
     tested = make_side(side, drawn, setting, args)
     norm = tested.model.config.norm if isinstance(tested, Ours) else setting.norm

@@ -6,6 +6,8 @@ enter. A graph's draws depend on its own key only, so the company it was drawn i
 
 from __future__ import annotations
 
+import math
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -26,8 +28,8 @@ if TYPE_CHECKING:
 
 __all__ = ["draw_graphs"]
 
-_WASTE, _CALL = 1.25, 512  # a batch may compute this many times the pairs that exist, and what a call costs in pairs
-_POOL = 2**30  # bytes of context that graphs under way may come to; at least one is under way
+_CALL = 256  # what a call of the network costs whatever its batch, in pairs
+_POOL = 2**30  # bytes of context that graphs under way may come to; the largest go on beyond it, up to twice as much
 _DAMAGED = "the model gives no numbers (NaN): its weights are damaged; take another checkpoint"
 _FIRST, _LATER = 0, 1  # which draw of a block: its size and degree, or its diffusion
 
@@ -87,15 +89,14 @@ def draw_graphs(
         _Graph(k, None if num_nodes is None else int(num_nodes[k]), None if plans is None else plans[k])
         for k in range(n - 1, -1, -1)
     ]
-    pool = max(1, min(16 * batch_size, _POOL // draw.context_bytes()))
     active: list[_Graph] = []
     done: list[_Graph] = []
     while waiting or active:
-        entering = [waiting.pop() for _ in range(min(len(waiting), pool - len(active)))]
+        entering = [waiting.pop() for _ in range(min(len(waiting), 16 * batch_size - len(active)))]
         if entering:
             draw.enter(entering)
         active += entering
-        for chunk in _batches([g for g in active if g.size], sampler, batch_size):
+        for chunk in _batches(draw.affordable([g for g in active if g.size]), sampler, batch_size):
             draw.block(chunk)
         done += [g for g in active if not g.size]
         active = [g for g in active if g.size]
@@ -105,21 +106,36 @@ def draw_graphs(
 
 
 def _batches(graphs: list[_Graph], sampler: BlockSampler, batch_size: int) -> Iterator[list[_Graph]]:
-    """Yield graphs whose next blocks take equally many steps and are of like size."""
-    chunk: list[_Graph] = []
-    steps = exact = size = nodes = 0
-    for g in sorted(graphs, key=lambda g: (sampler.steps_of(g.elements), g.size, g.nodes)):
-        exact, size, nodes = exact + g.pairs, max(size, g.size), max(nodes, g.nodes)
-        padded = (len(chunk) + 1) * size * (size + 2 * nodes)
-        if chunk and (
-            len(chunk) == batch_size or sampler.steps_of(g.elements) != steps or padded > _WASTE * exact + _CALL
-        ):  # fmt: skip
-            yield chunk
-            chunk, exact, size, nodes = [], g.pairs, g.size, g.nodes
-        steps = sampler.steps_of(g.elements)
-        chunk.append(g)
-    if chunk:
-        yield chunk
+    """Yield graphs whose next blocks take equally many steps, cut where calls and padding together cost least."""
+    by_steps: dict[int, dict[tuple[int, int], list[_Graph]]] = defaultdict(lambda: defaultdict(list))
+    for g in graphs:
+        by_steps[sampler.steps_of(g.elements)][g.size, g.nodes].append(g)
+    for _, alike in sorted(by_steps.items()):
+        shapes = sorted(alike)
+        for start, end in _cuts(shapes, [len(alike[shape]) for shape in shapes], batch_size):
+            together = [g for shape in shapes[start:end] for g in alike[shape]]
+            for first in range(0, len(together), batch_size):
+                yield together[first : first + batch_size]
+
+
+def _cuts(shapes: list[tuple[int, int]], counts: list[int], most: int) -> list[tuple[int, int]]:
+    """Return the runs of ``shapes`` (new and finished nodes, sorted; ``counts`` graphs of each) that cost least.
+
+    A run costs its padded pairs and ``_CALL`` for every ``most`` graphs: the shortest path over places to cut.
+    """
+    best, before = [0.0] + [math.inf] * len(shapes), [0] * (len(shapes) + 1)
+    for end in range(1, len(shapes) + 1):
+        size, nodes, count = shapes[end - 1][0], 0, 0
+        for start in range(end - 1, -1, -1):
+            nodes, count = max(nodes, shapes[start][1]), count + counts[start]
+            cost = best[start] + _CALL * math.ceil(count / most) + count * size * (size + 2 * nodes)
+            if cost < best[end]:
+                best[end], before[end] = cost, start
+    runs, end = [], len(shapes)
+    while end:
+        runs.append((before[end], end))
+        end = before[end]
+    return runs[::-1]
 
 
 class _Drawing:
@@ -133,10 +149,22 @@ class _Drawing:
         self.known_sizes = model.sizes.cpu() > 0 if trained else torch.ones_like(model.sizes, dtype=torch.bool)
         self.known_degrees = model.degrees.cpu() > 0 if trained else torch.ones_like(model.degrees, dtype=torch.bool)
 
-    def context_bytes(self) -> int:
-        """Return the size of what is kept of the largest graph."""
-        s, size = self.net.settings, self.model.max_nodes
-        floats = s.layers * size * (2 * size * s.edge_dim + 2 * s.edge_dim + s.node_dim)
+    def affordable(self, graphs: list[_Graph]) -> list[_Graph]:
+        """Return the graphs that memory lets grow now: the largest ones, which soon leave, before the others."""
+        room = _POOL - sum(self._bytes(g.nodes) for g in graphs)
+        always = max(1, _POOL // self._bytes(self.model.max_nodes))
+        chosen: list[_Graph] = []
+        for g in sorted(graphs, key=lambda g: -g.nodes):
+            growth = self._bytes(g.nodes + g.size) - self._bytes(g.nodes)
+            if len(chosen) < always or growth <= room:
+                chosen.append(g)
+                room -= growth
+        return chosen
+
+    def _bytes(self, nodes: int) -> int:
+        """Return the size of what is kept of a graph."""
+        s = self.net.settings
+        floats = s.layers * nodes * (2 * nodes * s.edge_dim + 2 * s.edge_dim + s.node_dim)
         return floats * len(self.model.evaluated()) * next(self.model.parameters()).element_size()
 
     def noise(self, graphs: list[_Graph], part: int) -> PerGraphNoise:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from itertools import combinations, pairwise
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from graphinv.data import GraphStore
 from graphinv.errors import CheckpointError, InputError
@@ -70,18 +73,52 @@ def _nothing():
     return GraphBatch.single(none, none.reshape(2, 0), none)
 
 
-def test_fewer_graphs_are_under_way_where_their_context_is_large(monkeypatch):
-    pard, widths = model().double(), []
+def test_graphs_wait_where_what_is_kept_of_them_is_large(monkeypatch):
+    pard, kept = model().double(), []
     expected = pard.sample(9, seed=1)
-    draw = sampling._Drawing(pard, 0, pard.config.sampler)
-    monkeypatch.setattr(sampling, "_POOL", 2 * draw.context_bytes())
-    original = sampling._Drawing.block
-    monkeypatch.setattr(sampling._Drawing, "block", lambda self, g: (widths.append(len(g)), original(self, g))[1])
+    largest = sampling._Drawing(pard, 0, pard.config.sampler)._bytes(pard.max_nodes)
+    monkeypatch.setattr(sampling, "_POOL", 2 * largest)
+    original, floats = sampling._Drawing.affordable, ("row", "column", "values", "left", "right")
+
+    def affordable(self, graphs):
+        parts = [getattr(context, name) for g in graphs for context in g.contexts for name in floats]
+        kept.append(sum(part.numel() * part.element_size() for part in parts))
+        assert kept[-1] == sum(self._bytes(g.nodes) for g in graphs)
+        chosen = original(self, graphs)
+        assert chosen or not graphs
+        return chosen
+
+    monkeypatch.setattr(sampling._Drawing, "affordable", affordable)
     found = pard.sample(9, seed=1)
-    assert max(widths) == 2
+    assert max(kept) <= 4 * largest and len(kept) > 9
     assert torch.equal(found.x, expected.x) and torch.equal(found.edge_index, expected.edge_index)
-    separate = model(trunk="separate")
-    assert sampling._Drawing(separate, 0, pard.config.sampler).context_bytes() == draw.context_bytes()  # two, of half
+    separate = sampling._Drawing(model(trunk="separate"), 0, pard.config.sampler)
+    assert separate._bytes(pard.max_nodes) == largest  # two trunks, of half the bytes a number
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    kinds=st.dictionaries(st.tuples(st.integers(1, 9), st.integers(0, 30)), st.integers(1, 20), min_size=1, max_size=7),
+    most=st.integers(1, 25),
+)
+def test_batches_are_cut_where_calls_and_padding_cost_least(kinds, most):
+    shapes = sorted(kinds)
+    counts = [kinds[shape] for shape in shapes]
+
+    def cost(runs):
+        total = 0
+        for start, end in runs:
+            size, nodes = (max(shape[i] for shape in shapes[start:end]) for i in (0, 1))
+            graphs = sum(counts[start:end])
+            total += -(-graphs // most) * sampling._CALL + graphs * size * (size + 2 * nodes)
+        return total
+
+    found = sampling._cuts(shapes, counts, most)
+    assert [k for run in found for k in range(*run)] == list(range(len(shapes)))
+    inner = range(1, len(shapes))
+    every = (cuts for n in range(len(shapes)) for cuts in combinations(inner, n))
+    least = min(cost(pairwise([0, *cuts, len(shapes)])) for cuts in every)
+    assert cost(found) == least
 
 
 @pytest.mark.parametrize("temperature", [1e-40, 1e-3, 1.0, 1e6])

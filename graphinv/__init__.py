@@ -74,6 +74,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "convert":
+        return import_module("graphinv.convert")
     if name in _HOME:
         value = getattr(import_module(_HOME[name]), name)
         globals()[name] = value

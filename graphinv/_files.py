@@ -90,3 +90,9 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+def shipped_folders() -> list[Path]:
+    """Where manifests are: in an installed package, then in a source checkout (told from any other "datasets")."""
+    package = Path(__file__).resolve().parent
+    return [f for f in (package / "_datasets", package.parent / "datasets") if (f / "smallmol.toml").is_file()]

@@ -32,6 +32,7 @@ usage: graphinv VERB [arguments]        graphinv VERB --help explains one verb
   data info STORE                 what a store holds
   train gdss --data STORE -o RUN  train a generator; resumable, checkpoints in RUN/best and RUN/last
   train pard --data STORE -o RUN  the same for the block-autoregressive one: discrete types, hydrogens, plain graphs
+  convert gdss FILE.pth -o RUN    a run of an official checkpoint of GDSS
   sample RUN -n 1000 -o out.smi   draw molecules (or graphs: out.g6) from a trained generator
   evaluate out.smi                validity, uniqueness, novelty; under a protocol distances with floors; a page
 
@@ -217,6 +218,32 @@ def _sample(args: list[str]) -> None:
     print(draw_samples(given))
 
 
+def _convert_gdss(args: list[str]) -> None:
+    p = _parser(
+        "convert gdss",
+        "Make a run directory of an official checkpoint of GDSS (.pth; arXiv:2202.02514), with or without averaged "
+        "weights, either node network. The file is read without running anything of it. The run is as any other: "
+        "graphinv sample RUN. The default sampler is graphinv's; --sampler paper follows the official one, which "
+        "calls the networks 4,000 times.",
+    )
+    p.add_argument("file", metavar="FILE", help="the checkpoint, such as gdss_qm9.pth")
+    p.add_argument("-o", "--output", required=True, help="run directory to make")
+    p.add_argument(
+        "--weights", default="official", choices=["official", "raw", "ema"], help="official: as its settings sample"
+    )
+    p.add_argument("--sampler", default="default", choices=["default", "paper"], help="what sample uses unless told")
+    p.add_argument("--data", default=None, help="a store: node counts of its training graphs, if the data set is new")
+    given = p.parse_args(args)
+    from graphinv import convert
+    from graphinv.data import GraphStore
+
+    store = None if given.data is None else GraphStore.open(given.data)
+    model = convert.gdss(given.file, given.output, weights=given.weights, sampler=given.sampler, data=store)
+    weights, graphs = sum(p.numel() for p in model.parameters()), int(model.node_histogram.sum())
+    print(f"{given.output}: {weights:,} weights, up to {model.max_nodes} nodes, node counts of {graphs:,} graphs")
+    print(f"next: graphinv sample {given.output} -n 1000 -o out.smi (plain graphs: out.g6)")
+
+
 def _evaluate(args: list[str]) -> None:
     p = _parser(
         "evaluate",
@@ -250,6 +277,7 @@ _VERBS: dict[str, Callable[[list[str]], None]] = {
     "data info": _data_info,
     "data list": _data_list,
     **{f"train {kind}": partial(_train, kind) for kind in _MODELS},
+    "convert gdss": _convert_gdss,
     "sample": _sample,
     "evaluate": _evaluate,
 }

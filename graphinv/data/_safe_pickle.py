@@ -11,7 +11,7 @@ import pickle
 import pickletools
 import struct
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -130,8 +130,10 @@ def pickled_graphs(content: bytes) -> tuple[list[PlainGraph], list[str] | None]:
     return graphs, splits
 
 
-def load_tensors(content: bytes) -> Any:
+def load_tensors(content: bytes, admitted: Mapping[str, type] | None = None) -> Any:
     """Return what ``torch.save`` wrote, tensors, containers and numbers only.
+
+    ``admitted`` names further classes, such as "easydict.EasyDict", and the container that takes the place of each.
 
     Raises:
         InputError: it holds anything else or tuples nested more than 100 deep, is damaged, or is no zip archive, as
@@ -142,7 +144,8 @@ def load_tensors(content: bytes) -> Any:
             for entry in archive.infolist():
                 if entry.filename.lower().endswith("data.pkl"):  # torch looks it up in any case
                     _check_nesting(archive.read(entry))
-        return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals([(kind, name) for name, kind in (admitted or {}).items()]):
+            return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except InputError:
         raise
     except Exception as error:  # as above

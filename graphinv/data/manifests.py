@@ -20,7 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
-from graphinv._files import atomic_path
+from graphinv._files import atomic_path, shipped_folders
 from graphinv.data._download import fetch
 from graphinv.data.vocabulary import Vocabulary
 from graphinv.errors import DownloadError, InputError
@@ -114,7 +114,7 @@ def list_datasets() -> list[str]:
         >>> "smallmol" in list_datasets()
         True
     """
-    return sorted({path.stem for folder in _folders() for path in folder.glob("*.toml")})
+    return sorted({path.stem for folder in shipped_folders() for path in folder.glob("*.toml")})
 
 
 def load_manifest(name_or_path: str | os.PathLike[str]) -> DatasetManifest:
@@ -129,7 +129,7 @@ def load_manifest(name_or_path: str | os.PathLike[str]) -> DatasetManifest:
     """
     path = Path(name_or_path)
     if path.suffix != ".toml":
-        found = [folder / f"{name_or_path}.toml" for folder in _folders()]
+        found = [folder / f"{name_or_path}.toml" for folder in shipped_folders()]
         path = next((candidate for candidate in found if candidate.is_file()), path)
     if path.suffix != ".toml" or not path.is_file():
         shipped = ", ".join(list_datasets())
@@ -245,12 +245,6 @@ def cache_folder(given: str | os.PathLike[str] | None = None) -> Path:
     if chosen:
         return Path(chosen).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "graphinv"
-
-
-def _folders() -> list[Path]:
-    """Where manifests are: in an installed package, then in a source checkout (told from any other "datasets")."""
-    package = Path(__file__).resolve().parents[1]
-    return [f for f in (package / "_datasets", package.parent / "datasets") if (f / "smallmol.toml").is_file()]
 
 
 def _manifest(table: dict[str, Any], path: Path) -> DatasetManifest:

@@ -195,7 +195,8 @@ class GDSS(GraphGenerator):
         counts = self.draw_node_counts(n, seed) if num_nodes is None else num_nodes.to("cpu", torch.long)
         if counts.shape != (n,) or (n and int(counts.min()) < 0):
             raise InputError(f"num_nodes must be [{n}] counts >= 0, got {list(counts.shape)}")
-        order = torch.argsort(counts, stable=True)
+        # norms over the batch are of graphs of all sizes in the paper's code
+        order = torch.arange(n) if sampler.norm == "batch" else torch.argsort(counts, stable=True)
         chunks = [order[k : k + batch_size] for k in range(0, n, batch_size)]
         parts = []
         for number, chunk in enumerate(chunks):
@@ -223,7 +224,9 @@ class GDSS(GraphGenerator):
         prior = self.sde.prior(like, noise)
         args = (solver, self.sde, self.score, prior, times, noise)
         g = integrate(*args, denoise=sampler.denoise, callback=callback)
-        return quantise(g, sampler.decode, edge_types=1 if self.config.node_input == "degree" else 3).to("cpu")
+        if self.config.node_input == "degree":
+            return quantise(g, "argmax", edge_types=1).to("cpu")
+        return quantise(g, sampler.decode).to("cpu")
 
 
 def make_solver(sampler: SamplerConfig) -> Solver:

@@ -87,7 +87,7 @@ def gdss_presets() -> tuple[str, ...]:
 
 
 def gdss_preset(name: str) -> GDSSPreset:
-    """Return a preset by name.
+    """Return a preset by name, in any case.
 
     Raises:
         InputError: there is none of that name.
@@ -96,6 +96,7 @@ def gdss_preset(name: str) -> GDSSPreset:
         >>> gdss_preset("qm9").model.max_nodes
         9
     """
-    if name not in _PRESETS:
+    known = {key.lower(): preset for key, preset in _PRESETS.items()}
+    if name.lower() not in known:
         raise InputError(f"unknown preset {name!r}; available: {', '.join(_PRESETS)}")
-    return _PRESETS[name]
+    return known[name.lower()]

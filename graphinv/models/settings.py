@@ -35,7 +35,7 @@ class SamplerConfig:
         norm: "graph" (a graph never depends on its batch) or "batch" (the paper's code).
         denoise: end in the posterior mean of the data (one closing network call in place of the last step).
         decode: "argmax" of the node types inside the mask, or "threshold" (the paper's code: entries above .5, nodes
-            without one are dropped).
+            without one are dropped). Graphs without types keep all their nodes.
     """
 
     solver: Literal["s4", "reverse", "euler"] = "s4"

@@ -11,7 +11,7 @@ import pytest
 
 @pytest.fixture(scope="session")
 def plain() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("plain_score", Path(__file__).with_name("plain_score.py"))
+    spec = importlib.util.spec_from_file_location("plain_score", Path(__file__).parent / "nn" / "plain_score.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

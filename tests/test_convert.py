@@ -1,0 +1,220 @@
+"""Official GDSS checkpoints: every layout is read, computes the same function, samples; what is none is refused."""
+
+from __future__ import annotations
+
+import copy
+import sys
+from types import ModuleType
+
+import pytest
+import torch
+
+from graphinv import convert, testing
+from graphinv.cli import main
+from graphinv.data import GraphStore
+from graphinv.errors import CheckpointError, InputError
+from graphinv.graphs import DenseGraphs
+from graphinv.models import GDSSConfig, gdss_preset
+from graphinv.pipeline import MoleculeGenerator, load_generator
+
+OFFICIAL = {"vp": "VP", "ve": "VE", "subvp": "subVP"}
+
+
+class EasyDict(dict):
+    """As the package of that name: entries are attributes too, and both are pickled."""
+
+    def __init__(self, entries: dict) -> None:
+        for key, value in entries.items():
+            value = EasyDict(value) if isinstance(value, dict) else value
+            self[key] = value
+            setattr(self, key, value)
+
+
+EasyDict.__module__, EasyDict.__qualname__ = "easydict", "EasyDict"
+
+
+def description(c: GDSSConfig, data: str) -> dict:
+    """The settings that the official code keeps beside the weights of a model of configuration ``c``."""
+    shared = {"num_linears": c.mlp_layers, "c_init": 2, "c_hid": 8, "c_final": 4, "adim": c.attention, "num_heads": 4}
+    shared["conv"] = "GCN"
+    x = {"model_type": "ScoreNetworkX", "max_feat_num": c.features, "depth": c.node_depth, "nhid": c.node_hidden}
+    x |= {**shared, "model_type": "ScoreNetworkX_GMH"} if c.node_network == "gmh" else {}
+    adj = {"model_type": "ScoreNetworkA", "max_feat_num": c.features, "max_node_num": c.max_nodes}
+    adj |= {"nhid": c.edge_hidden, "num_layers": c.edge_depth, **shared}
+    sde = {
+        "x": {"type": OFFICIAL[c.node_sde], "beta_min": c.node_low, "beta_max": c.node_high, "num_scales": 1000},
+        "adj": {"type": OFFICIAL[c.edge_sde], "beta_min": c.edge_low, "beta_max": c.edge_high, "num_scales": 1000},
+    }
+    init = "deg" if c.node_input == "degree" else "atom"
+    settings = {"data": {"data": data, "init": init, "max_node_num": c.max_nodes}, "sde": sde}
+    if init == "deg":
+        settings["sampler"] = {"predictor": "Euler", "corrector": "Langevin", "snr": 0.05, "scale_eps": 0.7}
+        settings["sample"] = {"use_ema": True}
+    return {"model_config": settings, "params_x": x, "params_adj": adj}
+
+
+@pytest.fixture
+def official(plain, tmp_path, monkeypatch):
+    """Return a function that writes a checkpoint in the official layout and returns it with the plain networks."""
+
+    def write(c: GDSSConfig, data: str, ema: bool = False, prefix: str = "", change=None):
+        torch.manual_seed(0)
+        sizes = (c.features, c.node_depth, c.node_hidden)
+        gmh = c.node_network == "gmh"
+        x = plain.PlainScoreNetworkXGMH(*sizes, c.attention, c.mlp_layers) if gmh else plain.PlainScoreNetworkX(*sizes)
+        adj = plain.PlainScoreNetworkA(c.features, c.edge_depth, c.edge_hidden, c.attention, c.mlp_layers)
+        content = description(c, data)
+        for name, net in (("x", x), ("adj", adj)):
+            content[f"{name}_state_dict"] = {f"{prefix}{key}": value.clone() for key, value in net.state_dict().items()}
+            if ema:
+                for p in net.parameters():
+                    torch.nn.init.normal_(p, std=0.2)
+                shadow = [p.detach().clone() for p in net.parameters()]
+                content[f"ema_{name}"] = {"decay": 0.999, "num_updates": 7, "shadow_params": shadow}
+        content = content if change is None else change(copy.deepcopy(content))
+        for key in ("model_config", "params_x", "params_adj"):
+            content[key] = EasyDict(content[key]) if key in content else None
+        with monkeypatch.context() as patch:
+            module = ModuleType("easydict")
+            module.EasyDict = EasyDict
+            patch.setitem(sys.modules, "easydict", module)
+            torch.save({k: v for k, v in content.items() if v is not None}, tmp_path / "official.pth")
+        return tmp_path / "official.pth", x, adj
+
+    return write
+
+
+def holed(features: int, noisy: bool) -> DenseGraphs:
+    """Graphs whose masks have holes, with real or with integer adjacencies."""
+    g = testing.random_dense(4, max_nodes=9, features=features, seed=1, dtype=torch.float64)
+    keep = g.mask & (torch.arange(g.mask.size(1)) % 4 != 1)
+    adj = g.adj if noisy else g.adj.round().clamp(0, 3)
+    return DenseGraphs(g.x, adj, keep).masked()
+
+
+CASES = [
+    ("qm9", "QM9", False, ""),
+    ("zinc250k", "ZINC250k", False, "module."),
+    ("zinc250k-gmh", "ZINC250k", False, ""),
+    ("community_small", "community_small", True, ""),
+    ("ENZYMES", "ENZYMES", True, "module."),
+]
+
+
+@pytest.mark.parametrize(("preset", "data", "ema", "prefix"), CASES)
+def test_a_converted_network_computes_the_same_function(official, preset, data, ema, prefix):
+    file, x, adj = official(gdss_preset(preset).model, data, ema, prefix)
+    model = convert.gdss(file).double()
+    assert not any(module.startswith("easydict") for module in sys.modules)
+    with torch.no_grad():
+        for noisy in (False, True):
+            g = holed(model.config.features, noisy)
+            args = (g.x, g.adj, g.mask.double())
+            torch.testing.assert_close(model.node_net(g), x.double()(*args), atol=1e-9, rtol=0)
+            torch.testing.assert_close(model.edge_net(g), adj.double()(*args), atol=1e-9, rtol=0)
+
+
+@pytest.mark.parametrize(("preset", "data", "ema", "prefix"), CASES)
+def test_the_settings_of_a_file_are_those_of_the_preset(official, preset, data, ema, prefix):
+    known = gdss_preset(preset)
+    file, *_ = official(known.model, data, ema, prefix)
+    assert convert.gdss(file).config == known.model
+    paper = convert.gdss(file, sampler="paper").config.sampler
+    assert (paper.steps, paper.norm, paper.denoise, paper.decode) == (1000, "batch", False, "threshold")
+    counts = {"QM9": 120_803, "ZINC250k": 224_568, "community_small": 80, "ENZYMES": 470}
+    assert int(convert.gdss(file).node_histogram.sum()) == counts[data]
+
+
+def test_which_weights_are_taken(official):
+    file, x, _ = official(gdss_preset("community_small").model, "community_small", ema=True)
+    averaged, raw = convert.gdss(file), convert.gdss(file, weights="raw")
+    assert torch.equal(averaged.node_net.layers[0].weight, x.layers[0].weight)
+    assert not torch.equal(raw.node_net.layers[0].weight, x.layers[0].weight)
+    assert torch.equal(convert.gdss(file, weights="ema").edge_net.layers[1].weight, averaged.edge_net.layers[1].weight)
+    file, *_ = official(gdss_preset("qm9").model, "QM9")
+    with pytest.raises(CheckpointError, match="no averaged weights"):
+        convert.gdss(file, weights="ema")
+
+
+def test_a_converted_molecule_model_is_a_run_that_samples(official, tmp_path, capsys):
+    file, *_ = official(gdss_preset("qm9").model, "QM9")
+    run = tmp_path / "run"
+    assert main(["convert", "gdss", str(file), "-o", str(run)]) == 0
+    assert "120,803" in capsys.readouterr().out
+    assert main(["sample", str(run), "-n", "6", "--steps", "3", "-o", str(tmp_path / "out.smi")]) == 0
+    assert len((tmp_path / "out.smi").read_text().splitlines()) == 6
+    generator = MoleculeGenerator.load(run)
+    assert generator.metadata["converted"]["file"] == "official.pth"
+    assert generator.codec.vocabulary.nodes == ("C", "N", "O", "F")
+    with pytest.raises(InputError, match="exists"):
+        convert.gdss(file, run)
+
+
+def test_a_converted_model_of_plain_graphs_samples_and_a_store_gives_node_counts(official, tmp_path):
+    file, *_ = official(gdss_preset("ego_small").model, "ego_small", ema=True)
+    convert.gdss(file, tmp_path / "run")
+    generator, vocabulary, _ = load_generator(tmp_path / "run")
+    assert vocabulary.scheme == "generic" and int(generator.node_histogram.sum()) == 160
+    assert generator.sample(3, steps=2).num_graphs == 3
+    store = GraphStore.from_graphs(testing.random_graphs(5, max_nodes=6, seed=0))
+    assert int(convert.gdss(file, data=store).node_histogram.sum()) == 5
+
+
+def dropped(*path):
+    def change(content):
+        inner = content
+        for key in path[:-1]:
+            inner = inner[key]
+        del inner[path[-1]]
+        return content
+
+    return change
+
+
+def changed(value, *path):
+    def change(content):
+        inner = content
+        for key in path[:-1]:
+            inner = inner[key]
+        inner[path[-1]] = value
+        return content
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        (dropped("params_adj"), "no params_adj"),
+        (dropped("x_state_dict"), "no x_state_dict"),
+        (dropped("model_config", "sde"), "incomplete"),
+        (dropped("adj_state_dict", "layers.1.attn.3.gnn_q.weight"), "gnn_q.weight"),
+        (dropped("adj_state_dict", "final.linears.2.bias"), "final.linears.2.bias"),
+        (changed(32, "params_adj", "nhid"), "another shape"),
+        (changed("BaselineNetwork", "params_adj", "model_type"), "BaselineNetwork"),
+        (changed("ones", "model_config", "data", "init"), "'ones'"),
+        (changed("MLP", "params_adj", "conv"), "conv"),
+        (changed("VQ", "model_config", "sde", "x", "type"), "node_sde"),
+    ],
+)
+def test_another_checkpoint_is_refused_with_what_is_wrong(official, change, match):
+    file, *_ = official(gdss_preset("qm9").model, "QM9", change=change)
+    with pytest.raises((CheckpointError, InputError), match=match):
+        convert.gdss(file)
+
+
+class Hostile:
+    def __reduce__(self):
+        return (print, ("this must not run",))
+
+
+def test_a_file_that_would_run_something_is_refused(tmp_path, capsys):
+    torch.save({"model_config": Hostile()}, tmp_path / "hostile.pth")
+    with pytest.raises(InputError, match="safely"):
+        convert.gdss(tmp_path / "hostile.pth")
+    assert "must not run" not in capsys.readouterr().out
+    (tmp_path / "noise.pth").write_bytes(bytes(range(256)) * 9)
+    for name in ("noise.pth", "missing.pth"):
+        assert main(["convert", "gdss", str(tmp_path / name), "-o", str(tmp_path / "run")]) == 2
+        assert name in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()

@@ -2,6 +2,8 @@
 
 from graphinv.diffusion.blocks import BlockOrder, block_order
 from graphinv.diffusion.categorical import DiscreteDiffusion
+from graphinv.diffusion.exponential import Exponential, Heun
+from graphinv.diffusion.flow import follow_flow, log_density
 from graphinv.diffusion.noise import GeneratorNoise, Noise, PerGraphNoise
 from graphinv.diffusion.schedule import CosineSchedule
 from graphinv.diffusion.sde import SDE, VESDE, VPSDE, GraphSDE, SubVPSDE
@@ -25,8 +27,10 @@ __all__ = [
     "CosineSchedule",
     "DiscreteDiffusion",
     "EulerMaruyama",
+    "Exponential",
     "GeneratorNoise",
     "GraphSDE",
+    "Heun",
     "Langevin",
     "Noise",
     "PerGraphNoise",
@@ -35,6 +39,8 @@ __all__ = [
     "Solver",
     "SubVPSDE",
     "block_order",
+    "follow_flow",
     "integrate",
+    "log_density",
     "time_grid",
 ]

@@ -214,16 +214,22 @@ class PredictorCorrector:
     Args:
         predictor: ``ReverseDiffusion`` or ``EulerMaruyama``.
         corrector: ``Langevin`` or None.
+        shared: the predictor takes the score from before the corrector's first and only move.
 
-    Score evaluations per step: 2 with a corrector of one move, 1 without.
+    Score evaluations per step: 2 with a corrector of one move, 1 without or if shared.
     """
 
     predictor: Solver = field(default_factory=ReverseDiffusion)
     corrector: Langevin | None = field(default_factory=Langevin)
+    shared: bool = False
     order: int = field(default=1, init=False)
 
     def step(self, g: State, t: Tensor, s: Tensor, system: Any, score: Score, noise: Noise) -> tuple[State, State]:
         """Return the state at s and its mean."""
+        if self.corrector is not None and self.shared:
+            grad = score(g, t)
+            g = self.corrector.move(g, grad, t, s, system, noise) if self.corrector.snr > 0 else g
+            return self.predictor.step(g, t, s, system, lambda moved, time: grad, noise)
         if self.corrector is not None:
             g = self.corrector.correct(g, t, s, system, score, noise)
         return self.predictor.step(g, t, s, system, score, noise)

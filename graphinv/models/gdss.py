@@ -20,8 +20,10 @@ from graphinv.diffusion import (
     VESDE,
     VPSDE,
     EulerMaruyama,
+    Exponential,
     GeneratorNoise,
     GraphSDE,
+    Heun,
     Langevin,
     Noise,
     PerGraphNoise,
@@ -234,6 +236,10 @@ def make_solver(sampler: SamplerConfig) -> Solver:
     corrector = Langevin(sampler.snr, sampler.scale_eps, norm=sampler.norm)
     if sampler.solver == "s4":
         return S4(corrector)
+    if sampler.solver == "exponential":
+        return Exponential(multistep=True, corrector=corrector)
+    if sampler.solver == "heun":
+        return Heun()
     predictor = ReverseDiffusion() if sampler.solver == "reverse" else EulerMaruyama()
     return PredictorCorrector(predictor, corrector if sampler.snr > 0 else None)
 

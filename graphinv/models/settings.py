@@ -28,7 +28,8 @@ class SamplerConfig:
     """How samples are drawn.
 
     Attributes:
-        solver: "s4" (one network call per step), "reverse" or "euler" (two with the corrector, one without).
+        solver: "s4" or "exponential" (one network call per step), "reverse" or "euler" (two with the corrector, one
+            without), or "heun" (two, the probability flow without any noise or corrector).
         steps: solver steps; the paper uses 1000.
         snr: signal-to-noise ratio of the Langevin corrector; 0 switches it off.
         scale_eps: factor on the corrector's noise.
@@ -38,7 +39,7 @@ class SamplerConfig:
             without one are dropped). Graphs without types keep all their nodes.
     """
 
-    solver: Literal["s4", "reverse", "euler"] = "s4"
+    solver: Literal["s4", "exponential", "reverse", "euler", "heun"] = "s4"
     steps: int = 100
     snr: float = 0.2
     scale_eps: float = 0.7

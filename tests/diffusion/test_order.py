@@ -15,6 +15,8 @@ from graphinv.diffusion import (
     VESDE,
     VPSDE,
     EulerMaruyama,
+    Exponential,
+    Heun,
     Langevin,
     PredictorCorrector,
     ReverseDiffusion,
@@ -28,8 +30,16 @@ STOCHASTIC = {
     "predictor only": PredictorCorrector(EulerMaruyama(), None),
     "corrector off": PredictorCorrector(ReverseDiffusion(), Langevin(snr=0)),
     "s4": S4(Langevin(snr=0)),
+    "shared": PredictorCorrector(ReverseDiffusion(), Langevin(snr=0), shared=True),
+    "exponential": Exponential(),
 }
-FLOWS = {"euler": EulerMaruyama(True), "reverse": ReverseDiffusion(True)}
+FLOWS = {
+    "euler": EulerMaruyama(True),
+    "reverse": ReverseDiffusion(True),
+    "exponential": Exponential(stochastic=False),
+    "multistep": Exponential(stochastic=False, multistep=True),
+    "heun": Heun(),
+}
 MEAN, VARIANCE, END, STEPS = 0.8, 0.3, 0.1, (100, 200, 400)
 
 
@@ -124,3 +134,34 @@ def test_probability_flow_follows_the_exact_map_at_its_declared_order(name, sde,
 
     assert testing.fitted_order(error, STEPS) == pytest.approx(solver.order, abs=0.15)
     assert error(STEPS[-1]) < 0.02
+
+
+@pytest.mark.parametrize("sde", SDES, ids=str)
+def test_more_than_one_run_of_a_multistep_solver_gives_the_same(sde):
+    solver, x = Exponential(stochastic=False, multistep=True), torch.tensor([0.3, -2.0], dtype=torch.float64)
+
+    def run():
+        out = x
+        for t, s in zip(grid(7)[:-1], grid(7)[1:], strict=True):
+            out, _ = solver.step(out, t, s, sde, score_for(sde), SILENCE)
+        return out
+
+    assert torch.equal(run(), run())
+
+
+@pytest.mark.parametrize("sde", SDES, ids=str)
+def test_one_exponential_step_is_exact_for_data_that_are_a_point(sde):
+    point, (start, end) = 0.8, grid(1)
+    one = torch.ones(1, dtype=torch.float64)
+
+    def score(x, t):
+        scale, std = sde.marginal(torch.ones_like(x), t)
+        return -(x - scale * point) / std.square()
+
+    (a, u), (b, v) = sde.marginal(one, start), sde.marginal(one, end)
+    x = a * point + u * 1.7
+    flow, _ = Exponential(stochastic=False).step(x, start, end, sde, score, SILENCE)
+    testing.assert_close(flow, b * point + v * 1.7, "flow")
+    _, mean = Exponential().step(x, start, end, sde, score, SILENCE)
+    shrink = v * a / (u * b)
+    testing.assert_close(mean, b * point + shrink * v * 1.7, "posterior mean given the data")

@@ -13,7 +13,9 @@ from graphinv.diffusion import (
     VESDE,
     VPSDE,
     EulerMaruyama,
+    Exponential,
     GraphSDE,
+    Heun,
     Langevin,
     PerGraphNoise,
     PredictorCorrector,
@@ -40,6 +42,11 @@ SOLVERS = {
     "euler flow": EulerMaruyama(probability_flow=True),
     "reverse flow": ReverseDiffusion(probability_flow=True),
     "euler langevin": PredictorCorrector(EulerMaruyama(), Langevin(steps=2)),
+    "reverse shared": PredictorCorrector(shared=True),
+    "exponential": Exponential(),
+    "exponential flow": Exponential(stochastic=False, multistep=True),
+    "exponential langevin": Exponential(multistep=True, corrector=Langevin()),
+    "heun": Heun(),
 }
 
 
@@ -230,6 +237,7 @@ def test_variance_exploding_reverse_step_is_x_plus_weighted_score_plus_noise(rep
 
 @pytest.mark.parametrize(("name", "per_step"), [
     ("s4", 1), ("s4 plain", 1), ("reverse", 1), ("reverse langevin", 2), ("euler", 1), ("euler langevin", 3),
+    ("reverse shared", 1), ("exponential", 1), ("exponential flow", 1), ("exponential langevin", 1),
 ])  # fmt: skip
 @pytest.mark.parametrize("denoise", [True, False])
 def test_score_evaluations_per_step(name, per_step, denoise):

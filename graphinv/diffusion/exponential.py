@@ -14,7 +14,7 @@ from torch import Tensor
 
 from graphinv.diffusion.noise import Noise
 from graphinv.diffusion.sde import SDE
-from graphinv.diffusion.solver import Langevin, Score, State
+from graphinv.diffusion.solver import Langevin, Score, State, posterior_mean
 from graphinv.errors import InputError
 
 __all__ = ["Exponential", "Heun", "slope"]
@@ -50,7 +50,7 @@ class Exponential:
         grad = score(g, t)
         if self.corrector is not None and self.corrector.snr > 0:
             g = self.corrector.move(g, grad, t, s, system, noise)
-        data = system.apply(_predicted(t), g, grad)[0]
+        data = posterior_mean(g, grad, t, system)
         used = data
         if self.multistep and self._before is not None and self._before[1] == float(t):
             used = system.apply(_extrapolated(self._before[0], t, s), data, self._before[2])[0]
@@ -99,14 +99,6 @@ def slope(system: Any, score: Score, g: State, t: Tensor) -> State:
         return (drift - 0.5 * rate.square() * grad,)
 
     return system.apply(update, g, score(g, t))[0]
-
-
-def _predicted(t: Tensor) -> Any:
-    def update(sde: SDE, x: Tensor, grad: Tensor) -> tuple[Tensor, ...]:
-        scale, std = sde.marginal(torch.ones_like(x), t)
-        return ((x + std.square() * grad) / scale,)
-
-    return update
 
 
 def _extrapolated(before: float, t: Tensor, s: Tensor) -> Any:

@@ -102,7 +102,7 @@ def integrate(
     for k in range(total):
         t, s = times[k], times[k + 1]
         if denoise and k == total - 1 and float(s) == 0:
-            g = mean = _posterior_mean(g, t, system, score)
+            g = mean = posterior_mean(g, score(g, t), t, system)
         else:
             g, mean = solver.step(g, t, s, system, score, noise)
         if callback is not None:
@@ -110,12 +110,14 @@ def integrate(
     return mean
 
 
-def _posterior_mean(g: State, t: Tensor, system: Any, score: Score) -> State:
+def posterior_mean(g: State, grad: State, t: Tensor, system: Any) -> State:
+    """Return the mean of the data given the state at t, (x + std^2 score) / scale, of the score ``grad`` there."""
+
     def update(sde: SDE, x: Tensor, grad: Tensor) -> tuple[Tensor, ...]:
         scale, std = sde.marginal(torch.ones_like(x), t)
         return ((x + std.square() * grad) / scale,)
 
-    return system.apply(update, g, score(g, t))[0]
+    return system.apply(update, g, grad)[0]
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ def judge(given: Any) -> Iterator[str]:
     for name, suffix in (("json", ".json"), ("report", ".html")):
         if getattr(given, name) and not getattr(given, name).lower().endswith(suffix):
             raise InputError(f"--{name} writes a {suffix} file, got {getattr(given, name)!r}")
-    column: str | int = int(given.column) if given.column.isdigit() else given.column
+    column: str | int = int(given.column) if given.column.isdecimal() else given.column
 
     def opened(source: str | None) -> GraphStore | GraphBatch | list[str] | None:
         return load(source, column, given.header) if source else None

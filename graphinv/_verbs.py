@@ -66,7 +66,7 @@ def _build(files: Sequence[str], given: Any) -> tuple[GraphStore, Rejects | str]
             workers=given.workers,
             rejects_path=given.rejects,
         )
-    column: str | int = int(given.column) if given.column.isdigit() else given.column
+    column: str | int = int(given.column) if given.column.isdecimal() else given.column
     sources = [read_smiles(file, column, header=given.header) for file in files]
     scheme = given.atoms or "element"
     digest = file_sha256(files[0]) if len(files) == 1 and files[0] != "-" else None

@@ -7,11 +7,12 @@ they are stacked, and branches of the last layers that nothing reads are left ou
 from __future__ import annotations
 
 import json
+import operator
 import os
 from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -30,7 +31,7 @@ Weights = Literal["official", "raw", "ema"]
 Sampler = Literal["default", "paper"]
 
 _PARTS = ("model_config", "params_x", "params_adj", "x_state_dict", "adj_state_dict")
-_ATOMS = {4: "C N O F", 9: "C N O F P S Cl Br I"}  # of QM9 and of ZINC250k, in the order of the official code
+_ATOMS = {"qm9": "C N O F", "zinc250k": "C N O F P S Cl Br I"}  # in the order of the official code
 _SOLVERS: dict[Any, Literal["reverse", "euler", "s4"]] = {"Reverse": "reverse", "Euler": "euler", "S4": "s4"}
 _NETWORKS = {"ScoreNetworkX": "gcn", "ScoreNetworkX_GMH": "gmh"}
 _RENAMED = {"mlp": "edge_mlp", "multi_channel": "node_mlp"}
@@ -53,33 +54,48 @@ def gdss(
         weights: "raw", "ema" (averaged), or "official": what the checkpoint's own settings sample with.
         sampler: "default" is this library's; "paper" follows the official code: its solver and step count, norms over
             the batch, no closing denoising step, atoms by threshold.
-        data: where node counts of samples come from, the training split of this store. By default those of the
-            official training sets, known for QM9, ZINC250k, community_small, ego_small, ENZYMES and grid.
+        data: the store that the model was trained on: its training split gives node counts, its vocabulary names the
+            types of molecules. Not needed for QM9, ZINC250k, community_small, ego_small, ENZYMES and grid.
 
     Raises:
-        InputError: the file is missing, holds more than tensors, numbers and text, or ``output`` exists.
-        CheckpointError: it is no GDSS checkpoint, or of a kind that does not exist here.
+        InputError: the file is missing, holds more than tensors, numbers and text, ``output`` exists, or an option is
+            none of these.
+        CheckpointError: it is no GDSS checkpoint, of a kind that does not exist here, or damaged.
 
     Example:
         >>> model = gdss("gdss_qm9.pth", "runs/qm9")  # doctest: +SKIP
         >>> model.sample(1000, seed=0)  # doctest: +SKIP
     """
+    for value, choices in ((weights, get_args(Weights)), (sampler, get_args(Sampler))):
+        if value not in choices:
+            raise InputError(f"expected one of {', '.join(choices)}, got {value!r}")
     file = Path(path)
     content = _content(file)
-    config = _config(content, sampler, str(file))
-    name = str(content["model_config"].get("data", {}).get("data", "")).lower()
-    model, averaged = GDSS(config), weights == "ema"
-    if weights == "official":
-        averaged = bool(content["model_config"].get("sample", {}).get("use_ema", False))
-    with torch.no_grad():
-        for net, key, part in ((model.node_net, "x", "params_x"), (model.edge_net, "adj", "params_adj")):
-            _load(net, _state(content, key, averaged, str(file)), f"{file}, {content[part]['model_type']}")
+    try:
+        model, averaged = _model(content, weights, sampler, str(file))
+        name = str(content["model_config"]["data"]["data"]).lower()
+    except (KeyError, TypeError, AttributeError, ValueError, RuntimeError) as error:
+        raise CheckpointError(f"{file}: its settings or weights are damaged or of another kind: {error!r}") from error
     counts = _known_counts(name) if data is None else data.node_histogram("train")
     if counts is not None:
         model.fit_node_counts(counts)
     if output is not None:
-        _write(model, Path(output), _metadata(config, file, name, "ema" if averaged else "raw"))
+        source = {"file": file.name, "sha256": file_sha256(file), "data": name, "weights": "ema" if averaged else "raw"}
+        vocabulary = _vocabulary(model.config, name, data, str(file))
+        metadata = {"vocabulary": vocabulary.to_json(), "graphinv": __version__, "converted": source}
+        _write(model, Path(output), metadata)
     return model.eval()
+
+
+def _model(content: Mapping[str, Any], weights: Weights, sampler: Sampler, where: str) -> tuple[GDSS, bool]:
+    """Return the model with its weights, and whether these are averaged ones."""
+    model, averaged = GDSS(_config(content, sampler, where)), weights == "ema"
+    if weights == "official":
+        averaged = bool((content["model_config"].get("sample") or {}).get("use_ema", False))
+    with torch.no_grad():
+        for net, key, part in ((model.node_net, "x", "params_x"), (model.edge_net, "adj", "params_adj")):
+            _load(net, _state(content, key, averaged, where), f"{where}, {content[part]['model_type']}")
+    return model, averaged
 
 
 def _content(file: Path) -> dict[str, Any]:
@@ -100,50 +116,51 @@ def _content(file: Path) -> dict[str, Any]:
 def _config(content: Mapping[str, Any], sampler: Sampler, where: str) -> GDSSConfig:
     """Return the configuration that builds the networks of the file."""
     settings, x, adj = (content[key] for key in _PARTS[:3])
-    try:
-        sde, inputs = settings["sde"], {"deg": "degree", "atom": "type"}.get(settings["data"]["init"])
-        if x["model_type"] not in _NETWORKS or adj["model_type"] != "ScoreNetworkA" or inputs is None:
-            raise CheckpointError(
-                f"{where}: networks {x['model_type']} and {adj['model_type']} on features "
-                f"{settings['data']['init']!r}; known are {', '.join(_NETWORKS)} and ScoreNetworkA on 'deg' or 'atom'"
-            )
-        shared = {"adim": "attention", "num_linears": "mlp_layers", "c_init": "channels_init", "c_hid": "channels"}
-        shared |= {"num_heads": "heads"}
-        differing = [key for key in shared if x.get(key, adj[key]) != adj[key]]
-        if differing or any(net.get("conv", "GCN") != "GCN" for net in (x, adj)):
-            raise CheckpointError(f"{where}: networks that differ in {differing} or whose conv is not GCN do not exist")
-        return GDSSConfig(
-            features=x["max_feat_num"],
-            max_nodes=adj["max_node_num"],
-            node_input=inputs,  # type: ignore[arg-type]
-            node_sde=sde["x"]["type"].lower(),
-            node_low=sde["x"]["beta_min"],
-            node_high=sde["x"]["beta_max"],
-            edge_sde=sde["adj"]["type"].lower(),
-            edge_low=sde["adj"]["beta_min"],
-            edge_high=sde["adj"]["beta_max"],
-            node_network=_NETWORKS[x["model_type"]],  # type: ignore[arg-type]
-            node_depth=x["depth"],
-            node_hidden=x["nhid"],
-            edge_depth=adj["num_layers"],
-            edge_hidden=adj["nhid"],
-            channels_final=adj["c_final"],
-            sampler=_sampler(settings, x["model_type"], sampler),
-            **{ours: adj[theirs] for theirs, ours in shared.items()},
+    sde, inputs = settings["sde"], {"deg": "degree", "atom": "type"}.get(settings["data"]["init"])
+    if x["model_type"] not in _NETWORKS or adj["model_type"] != "ScoreNetworkA" or inputs is None:
+        raise CheckpointError(
+            f"{where}: networks {x['model_type']} and {adj['model_type']} on features "
+            f"{settings['data']['init']!r}; known are {', '.join(_NETWORKS)} and ScoreNetworkA on 'deg' or 'atom'"
         )
-    except (KeyError, TypeError, AttributeError) as error:
-        raise CheckpointError(f"{where}: its settings are incomplete or of another kind: {error!r}") from error
+    shared = {"adim": "attention", "num_linears": "mlp_layers", "c_init": "channels_init", "c_hid": "channels"}
+    shared |= {"num_heads": "heads"}
+    differing = [key for key in shared if x.get(key, adj[key]) != adj[key]]
+    if differing or any(net.get("conv", "GCN") != "GCN" for net in (x, adj)):
+        raise CheckpointError(f"{where}: networks that differ in {differing} or whose conv is not GCN do not exist")
+    return GDSSConfig(
+        features=operator.index(x["max_feat_num"]),
+        max_nodes=operator.index(adj["max_node_num"]),
+        node_input=inputs,  # type: ignore[arg-type]
+        node_sde=sde["x"]["type"].lower(),
+        node_low=float(sde["x"]["beta_min"]),
+        node_high=float(sde["x"]["beta_max"]),
+        edge_sde=sde["adj"]["type"].lower(),
+        edge_low=float(sde["adj"]["beta_min"]),
+        edge_high=float(sde["adj"]["beta_max"]),
+        node_network=_NETWORKS[x["model_type"]],  # type: ignore[arg-type]
+        node_depth=operator.index(x["depth"]),
+        node_hidden=operator.index(x["nhid"]),
+        edge_depth=operator.index(adj["num_layers"]),
+        edge_hidden=operator.index(adj["nhid"]),
+        channels_final=operator.index(adj["c_final"]),
+        sampler=_sampler(settings, x["model_type"], sampler),
+        **{ours: operator.index(adj[theirs]) for theirs, ours in shared.items()},
+    )
 
 
 def _sampler(settings: Mapping[str, Any], network: str, wanted: Sampler) -> SamplerConfig:
     """Return the sampler of the file, else of the preset of its data; corrector settings are the paper's in both."""
     name = settings["data"]["data"].lower() + ("-gmh" if network == "ScoreNetworkX_GMH" else "")
     known = gdss_preset(name) if name in (preset.lower() for preset in gdss_presets()) else None
-    given, steps = settings.get("sampler"), settings["sde"]["adj"]["num_scales"]
+    given, steps = settings.get("sampler"), operator.index(settings["sde"]["adj"]["num_scales"])
     if wanted == "default":
         if known is not None:
             return known.model.sampler
         return SamplerConfig() if given is None else SamplerConfig(snr=given["snr"], scale_eps=given["scale_eps"])
+    usual = {"probability_flow": False, "noise_removal": True, "eps": 1e-4, "n_steps": 1}
+    asked = {**(settings.get("sample") or {}), **(given or {})}
+    if unusual := [f"{key} = {asked[key]}" for key, value in usual.items() if asked.get(key, value) != value]:
+        raise CheckpointError(f"a sampler with {', '.join(unusual)} does not exist here; take the default sampler")
     if given is None:
         if known is None:
             raise CheckpointError("the file names no sampler; take the default one and set snr and scale_eps yourself")
@@ -156,8 +173,10 @@ def _sampler(settings: Mapping[str, Any], network: str, wanted: Sampler) -> Samp
 def _state(content: Mapping[str, Any], key: str, averaged: bool, where: str) -> dict[str, Tensor]:
     """Return the weights of one network by their official names."""
     state = {name.removeprefix("module."): value for name, value in content[f"{key}_state_dict"].items()}
+    if other := [name for name, value in state.items() if not isinstance(value, Tensor)]:
+        raise CheckpointError(f"{where}: {other[0]} of its network {key} is no tensor")
     if averaged:
-        shadow = content.get(f"ema_{key}", {}).get("shadow_params")
+        shadow = (content.get(f"ema_{key}") or {}).get("shadow_params")
         if shadow is None:
             raise CheckpointError(f"{where} holds no averaged weights (ema_{key}); take weights='raw'")
         if [value.shape for value in shadow] != [value.shape for value in state.values()]:
@@ -213,16 +232,20 @@ def _known_counts(name: str) -> Tensor | None:
     return histogram
 
 
-def _metadata(config: GDSSConfig, file: Path, name: str, weights: str) -> dict[str, Any]:
+def _vocabulary(config: GDSSConfig, name: str, data: GraphStore | None, where: str) -> Vocabulary:
+    """Return what the types of nodes and edges are: of the given store, else of the data set of that name."""
     if config.node_input == "degree":
-        vocabulary = Vocabulary(("0",), ("1",), "generic")
-    elif config.features in _ATOMS:
-        atoms = tuple(_ATOMS[config.features].split())
-        vocabulary = Vocabulary(atoms, ("single", "double", "triple"), "element")
-    else:
-        raise CheckpointError(f"{file}: {config.features} types of atoms, and only sets of 4 and 9 are known")
-    source = {"file": file.name, "sha256": file_sha256(file), "data": name, "weights": weights}
-    return {"vocabulary": vocabulary.to_json(), "graphinv": __version__, "converted": source}
+        return Vocabulary(("0",), ("1",), "generic")
+    if data is None and name not in _ATOMS:
+        raise CheckpointError(f"{where}: trained on {name!r}, whose atoms are not known; give data, the store of it")
+    bonds = ("single", "double", "triple")
+    vocabulary = Vocabulary(tuple(_ATOMS[name].split()), bonds, "element") if data is None else data.vocabulary
+    if len(vocabulary.nodes) != config.features or vocabulary.edges != bonds:
+        raise CheckpointError(
+            f"{where}: {config.features} types of atoms and bonds {bonds}, and the vocabulary of the data has "
+            f"{list(vocabulary.nodes)} and {list(vocabulary.edges)}"
+        )
+    return vocabulary
 
 
 def _write(model: GDSS, output: Path, metadata: dict[str, Any]) -> None:

@@ -11,12 +11,14 @@ import torch
 
 from graphinv import convert, testing
 from graphinv.cli import main
-from graphinv.data import GraphStore
+from graphinv.data import GraphStore, Vocabulary
 from graphinv.errors import CheckpointError, InputError
 from graphinv.graphs import DenseGraphs
 from graphinv.models import GDSSConfig, gdss_preset
+from graphinv.mol import build_store
 from graphinv.pipeline import MoleculeGenerator, load_generator
 
+VOCABULARY = Vocabulary(("C", "N", "O", "S"), ("single", "double", "triple"), "element")
 OFFICIAL = {"vp": "VP", "ve": "VE", "subvp": "subVP"}
 
 
@@ -187,7 +189,13 @@ def changed(value, *path):
     [
         (dropped("params_adj"), "no params_adj"),
         (dropped("x_state_dict"), "no x_state_dict"),
-        (dropped("model_config", "sde"), "incomplete"),
+        (dropped("model_config", "sde"), "damaged"),
+        (changed("1e-1 or so", "model_config", "sde", "x", "beta_min"), "damaged"),
+        (changed(2.5, "params_x", "depth"), "damaged"),
+        (changed(0, "params_adj", "num_layers"), "at least 1"),
+        (changed(1, "params_adj", "num_layers"), "damaged|another shape"),
+        (changed(torch.zeros(3), "adj_state_dict", "layers.1.attn.3.gnn_q.weight"), "damaged"),
+        (changed("text", "adj_state_dict", "layers.1.attn.3.gnn_q.weight"), "no tensor"),
         (dropped("adj_state_dict", "layers.1.attn.3.gnn_q.weight"), "gnn_q.weight"),
         (dropped("adj_state_dict", "final.linears.2.bias"), "final.linears.2.bias"),
         (changed(32, "params_adj", "nhid"), "another shape"),
@@ -201,6 +209,37 @@ def test_another_checkpoint_is_refused_with_what_is_wrong(official, change, matc
     file, *_ = official(gdss_preset("qm9").model, "QM9", change=change)
     with pytest.raises((CheckpointError, InputError), match=match):
         convert.gdss(file)
+
+
+def test_options_that_do_not_exist_are_refused(official):
+    file, *_ = official(gdss_preset("qm9").model, "QM9")
+    for options in ({"weights": "EMA"}, {"sampler": "fast"}):
+        with pytest.raises(InputError, match="expected one of"):
+            convert.gdss(file, **options)
+
+
+def test_a_sampler_that_does_not_exist_here_is_refused_and_the_default_taken(official):
+    def change(content):
+        content["model_config"]["sampler"]["n_steps"] = 5
+        return content
+
+    file, *_ = official(gdss_preset("community_small").model, "community_small", True, change=change)
+    assert convert.gdss(file).config.sampler.solver == "s4"
+    with pytest.raises(CheckpointError, match="n_steps = 5"):
+        convert.gdss(file, sampler="paper")
+
+
+def test_the_types_of_another_data_set_come_from_its_store(official, tmp_path):
+    file, *_ = official(gdss_preset("qm9").model, "sulfides")
+    with pytest.raises(CheckpointError, match="'sulfides'.*give data"):
+        convert.gdss(file, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    store = build_store(["CS", "CCO", "CN"], vocabulary=VOCABULARY, workers=1, split="none", progress=False)[0]
+    convert.gdss(file, tmp_path / "run", data=store)
+    assert MoleculeGenerator.load(tmp_path / "run").codec.vocabulary.nodes == ("C", "N", "O", "S")
+    other = build_store(["CS", "CCO"], workers=1, split="none", progress=False)[0]
+    with pytest.raises(CheckpointError, match="types of atoms"):
+        convert.gdss(file, tmp_path / "other", data=other)
 
 
 class Hostile:

@@ -31,13 +31,14 @@ class Exponential:
         multistep: extrapolate D along h from this step and the one before; order 2 of the flow at no further call.
         corrector: a Langevin move before each step, with the same score as the step.
 
-    Score evaluations per step: 1. Keeps the data prediction of the step before, so a solver serves one run at a time.
+    Score evaluations per step: 1. Keeps the data prediction of the step before; a step that does not start from the
+    state which that one returned is a first step.
     """
 
     stochastic: bool = True
     multistep: bool = False
     corrector: Langevin | None = None
-    _before: tuple[float, float, State] | None = field(default=None, init=False, repr=False, compare=False)
+    _before: tuple[Tensor, State, State] | None = field(default=None, init=False, repr=False, compare=False)
 
     @property
     def order(self) -> int:
@@ -46,17 +47,18 @@ class Exponential:
 
     def step(self, g: State, t: Tensor, s: Tensor, system: Any, score: Score, noise: Noise) -> tuple[State, State]:
         """Return the state at s and its mean."""
-        grad = score(g, t)
+        before, grad = self._before, score(g, t)
+        known = before is not None and before[2] is g
         if self.corrector is not None and self.corrector.snr > 0:
             g = self.corrector.move(g, grad, t, s, system, noise)
         data = posterior_mean(g, grad, t, system)
         used = data
-        if self.multistep and self._before is not None and self._before[1] == float(t):
-            used = system.apply(_extrapolated(self._before[0], t, s), data, self._before[2])[0]
-        self._before = (float(t), float(s), data)
+        if self.multistep and before is not None and known:
+            used = system.apply(_extrapolated(before[0], t, s), data, before[1])[0]
         states = [g, used, system.noise(g, noise)] if self.stochastic else [g, used]
-        found: tuple[State, State] = system.apply(self._moved(t, s), *states)
-        return found[0], found[1]
+        moved, mean = system.apply(self._moved(t, s), *states)
+        self._before = (t, data, moved)
+        return moved, mean
 
     def _moved(self, t: Tensor, s: Tensor) -> Any:
         def update(sde: SDE, x: Tensor, data: Tensor, *z: Tensor) -> tuple[Tensor, ...]:
@@ -100,11 +102,11 @@ def slope(system: Any, score: Score, g: State, t: Tensor) -> State:
     return system.apply(update, g, score(g, t))[0]
 
 
-def _extrapolated(before: float, t: Tensor, s: Tensor) -> Any:
+def _extrapolated(before: Tensor, t: Tensor, s: Tensor) -> Any:
     """Data at the middle of the step in h, from its values at ``before`` and ``t``."""
 
     def update(sde: SDE, data: Tensor, old: Tensor) -> tuple[Tensor, ...]:
-        ahead, past = _shrink(sde, data, t, s), _shrink(sde, data, t.new_tensor(before), t)
+        ahead, past = _shrink(sde, data, t, s), _shrink(sde, data, before, t)
         if float(ahead) <= 0 or float(past) >= 1:  # a step onto the data, or none before
             return (data,)
         return (data + 0.5 * ahead.log() / past.log() * (data - old),)

@@ -37,7 +37,7 @@ def follow_flow(
         The state at ``end``, and ``[B]`` int64 score evaluations of each graph.
 
     Raises:
-        InputError: times out of order or range, or no positive tolerance.
+        InputError: times out of range, no positive tolerance, or a score that is not finite.
 
     Example:
         >>> from graphinv.diffusion import VPSDE
@@ -57,6 +57,8 @@ def follow_flow(
         second = slope(system, score, euler, s)
         heun = system.apply(lambda sde, x, a, b, h=s - t: (x + 0.5 * _as(h, x) * (a + b),), g, first, second)[0]
         error = _error(system, (g, euler, heun), tolerance)
+        if not bool(error[running].isfinite().all()):
+            raise InputError(f"the score gives no finite numbers at times down to {float(s.min()):.4g}")
         taken = (error <= 1) | (length <= _SHORTEST)
         g = system.apply(lambda sde, x, new, where=taken: (torch.where(_as(where, x), new, x),), g, heun)[0]
         t = torch.where(taken, s, t)

@@ -63,13 +63,13 @@ class Floor:
     Args:
         value: distance of ``count`` real items, the floor that papers print.
         count: items it is of.
-        draws: mean and standard deviation of the distance over draws of as many real items as there are samples; a
-            single draw has deviation 0. None: there are not as many.
+        draws: mean and standard deviation of the distance over draws of as many real items as there are samples; the
+            deviation of a single draw is None. None: there are not as many.
     """
 
     value: float
     count: int
-    draws: tuple[float, float] | None
+    draws: tuple[float, float | None] | None
 
 
 def figure(
@@ -87,7 +87,9 @@ def figure(
     ``inside_floor``: the interval touches what draws of real data score, or twice their spread, so that the samples
     cannot be told from real data, and of two models inside the floor neither is better. ``beyond_floor``: all of the
     interval is closer to the reference, which real data are not; samples may be copies of it. Both are None where real
-    data are fewer than the samples: fewer are farther away. ``repeats`` 0 gives no interval.
+    data are fewer than the samples: fewer are farther away. A single draw tells nothing of what is beyond it, and needs
+    the interval to tell what is inside. ``ratio`` is the value over the mean of the draws. Without ``repeats`` there is
+    no interval.
 
     Example:
         >>> x = torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64)
@@ -109,16 +111,21 @@ def figure(
         entry |= {"floor": floor.value, "floor_count": floor.count}
         if floor.draws is not None:
             entry["draws"], entry["draws_spread"] = floor.draws
-            entry["ratio"] = value / floor.value if abs(floor.value) > _TINY else None
-            entry |= _beside(value if low is None else low, value if high is None else high, floor.draws, better)
+            entry["ratio"] = value / floor.draws[0] if abs(floor.draws[0]) > _TINY else None
+            if low is not None and high is not None:
+                entry |= _beside(low, high, floor.draws, better)
+            elif floor.draws[1] is not None:
+                entry |= _beside(value, value, floor.draws, better)
     return entry | {"better": better, "note": note}
 
 
-def _beside(low: float, high: float, draws: tuple[float, float], better: str) -> dict[str, bool]:
+def _beside(low: float, high: float, draws: tuple[float, float | None], better: str) -> dict[str, bool | None]:
     """Where an interval is, as seen from draws of real data and twice their spread."""
-    mean, slack = draws[0], 2 * draws[1]
+    mean, slack = draws[0], 2 * (draws[1] or 0.0)
     if better == "higher":
         low, high, mean = -high, -low, -mean
+    if draws[1] is None:
+        return {"inside_floor": low <= mean, "beyond_floor": None}
     beyond = high < mean - slack
     return {"inside_floor": low <= mean + slack and not beyond, "beyond_floor": beyond}
 

@@ -7,6 +7,7 @@ samples and references. Where the protocol is not met, it says so.
 from __future__ import annotations
 
 import hashlib
+import operator
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -67,6 +68,7 @@ def evaluate(
         0.5
     """
     chosen = protocol if protocol is None or isinstance(protocol, Protocol) else protocol_named(protocol)
+    repeats, seed = operator.index(repeats), operator.index(seed)
     _check_draws(repeats, seed)
     items, notes = as_samples(samples)
     plain = isinstance(items, GraphBatch)
@@ -109,9 +111,9 @@ def evaluate(
 
 
 def _check_draws(repeats: int, seed: int) -> None:
-    if not isinstance(repeats, int) or repeats < 0 or repeats == 1:
+    if repeats < 0 or repeats == 1:
         raise InputError(f"expected 0 repeats (no intervals) or at least 2, got {repeats}")
-    if not isinstance(seed, int) or not -(2**63) <= seed < 2**63:
+    if not -(2**63) <= seed < 2**63:
         raise InputError(f"expected a seed of 64 bits, got {seed}")
 
 
@@ -196,7 +198,7 @@ def _cautions(report: dict[str, Any]) -> list[str]:
     """What to think of before figures are compared."""
     distances = report.get("distances") or {}
     inside, beyond = ([n for n, entry in distances.items() if entry[key]] for key in ("inside_floor", "beyond_floor"))
-    small = [n for n, e in distances.items() if e["floor_count"] is not None and e["floor_count"] < e["count"]]
+    small = [n for n, e in distances.items() if e["floor"] is not None and e["draws"] is None]
     said = []
     if inside:
         said.append(
@@ -209,7 +211,7 @@ def _cautions(report: dict[str, Any]) -> list[str]:
             "for copies of the reference"
         )
     if small:
-        said.append(f"the floor of {', '.join(small)} is of fewer items than there are samples: not compared with it")
+        said.append(f"{', '.join(small)}: real data are fewer than the samples, and not compared with them")
     return said
 
 

@@ -159,7 +159,7 @@ def _compare(
         floor = None if train is None else _floor(one, train, test, samples.num_graphs, protocol, seed, progress)
         distances[name] = figure(graph_distances(samples, test, one, progress)[name], floor, **options)
     report: dict[str, Any] = {"distances": distances, "warnings": warnings}
-    if protocol.ratio and train is not None:
+    if protocol.ratio and all(entry["draws"] is not None for entry in distances.values()):
         values, floors = ({name: entry[key] for name, entry in distances.items()} for key in ("value", "floor"))
         for name, entry in distances.items():  # rounded as in the published mean of them
             entry["ratio"] = ratio({name: values[name]}, {name: floors[name]})

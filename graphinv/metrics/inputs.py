@@ -156,7 +156,12 @@ def _text(item: Any) -> str:
 
 
 def _from_pyg(data: Any, k: int, what: str) -> GraphBatch:
-    count, index = int(data.num_nodes or 0), data.edge_index
+    index = getattr(data, "edge_index", None)
+    if (index is None and any(getattr(data, key, None) is not None for key in ("adj_t", "adj"))) or hasattr(
+        data, "node_types"
+    ):
+        raise InputError(f"{what}: graph {k} has no edge_index of one kind of node; give homogeneous Data with one")
+    count = int(data.num_nodes or 0)
     index = torch.zeros(2, 0, dtype=torch.long) if index is None else index.long()
     if index.numel() and not 0 <= int(index.min()) <= int(index.max()) < count:
         raise InputError(

@@ -63,7 +63,7 @@ def _distance_lines(distances: Mapping[str, Mapping[str, Any]], protocol: str) -
         marks = " higher is better" if entry["better"] == "higher" else ""
         marks += " (inside the floor)" if entry["inside_floor"] else ""
         marks += " (beyond the floor)" if entry["beyond_floor"] else ""
-        small = entry["floor_count"] is not None and entry["floor_count"] < entry["count"]
+        small = entry["floor"] is not None and entry["draws"] is None
         marks += f" (floor of {entry['floor_count']:,} only)" if small else ""
         marks += f" [{entry['note']}]" if entry["note"] else ""
         counts = f"{entry['count']:>9,}{entry['reference_count']:>11,}"

@@ -126,6 +126,15 @@ def test_a_flow_that_cannot_be_followed_is_refused(change):
         follow_flow(VPSDE(), lambda x, t: -x, torch.ones(1, 1), **change)
 
 
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_a_score_without_numbers_ends_the_flow(bad):
+    def score(x, t):
+        return torch.stack([-x[0], x[1] * bad])
+
+    with pytest.raises(InputError, match="finite"):
+        follow_flow(VPSDE(0.1, 5.0), score, torch.ones(2, 3, dtype=torch.float64))
+
+
 @pytest.mark.parametrize("change", [{"steps": 0}, {"probes": 0}, {"start": 1.0}])
 def test_a_density_that_cannot_be_computed_is_refused(change):
     with pytest.raises(InputError, match="probes"):

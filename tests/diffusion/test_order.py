@@ -147,6 +147,12 @@ def test_more_than_one_run_of_a_multistep_solver_gives_the_same(sde):
         return out
 
     assert torch.equal(run(), run())
+    times = grid(7)
+    other = torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64)  # starts where a run of others ended
+    solver.step(x, times[0], times[1], sde, score_for(sde), SILENCE)
+    after, _ = solver.step(other, times[1], times[2], sde, score_for(sde), SILENCE)
+    fresh = Exponential(stochastic=False, multistep=True)
+    assert torch.equal(after, fresh.step(other, times[1], times[2], sde, score_for(sde), SILENCE)[0])
 
 
 @pytest.mark.parametrize("sde", SDES, ids=str)

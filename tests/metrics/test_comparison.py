@@ -27,6 +27,15 @@ def test_a_verdict_is_of_the_interval_beside_draws_of_real_data(better, values, 
     assert (entry["draws"], entry["draws_spread"]) == floor.draws
 
 
+def test_a_single_draw_of_real_data_tells_nothing_of_what_is_beyond_it():
+    x = torch.tensor([1.0, 1.1, 0.9, 1.0], dtype=torch.float64)
+    far = Comparison(lambda weights: float(weights @ x), 4, 4)
+    assert figure(far, Floor(9.0, 4, (9.0, None)), repeats=50)["beyond_floor"] is None
+    assert figure(far, Floor(9.0, 4, (9.0, None)), repeats=50)["inside_floor"] is True
+    assert figure(far, Floor(0.1, 4, (0.1, None)), repeats=50)["inside_floor"] is False
+    assert figure(far, Floor(9.0, 4, (9.0, None)), repeats=0)["inside_floor"] is None
+
+
 def test_real_data_that_are_fewer_than_the_samples_give_no_verdict():
     x = torch.tensor([1.0, 2.0], dtype=torch.float64)
     entry = figure(Comparison(lambda weights: float(weights @ x), 2, 9), Floor(1.5, 1, None))

@@ -8,10 +8,11 @@ import os
 from pathlib import Path
 
 import networkx as nx
+import numpy as np
 import pytest
 import torch
 from rdkit import Chem
-from torch_geometric.data import Data
+from torch_geometric.data import Data, HeteroData
 
 import graphinv
 from graphinv.errors import InputError
@@ -232,6 +233,26 @@ def test_real_training_graphs_are_inside_the_floor_of_their_set():
     assert report["protocol"]["met"] and report["valid"]["rate"] == report["train_valid"]["rate"] == 1
     assert all(entry["inside_floor"] for entry in report["distances"].values()), report["distances"]
     assert report["novel"]["count"] == 0 and report["family"] == "planar"
+
+
+def test_a_floor_of_another_number_of_graphs_is_no_measure_of_the_samples(graphs):
+    few = evaluate(graphs[:6], reference=graphs[:3], train=graphs[3:7], protocol="digress-2023", **QUIET)
+    assert "ratio" not in few and all(entry["ratio"] is None for entry in few["distances"].values())
+    assert any("not compared" in text for text in few["warnings"])
+    many = evaluate(graphs[:6], reference=graphs[:3], train=graphs, protocol="gdss-2022", **QUIET)
+    for entry in many["distances"].values():
+        assert entry["floor_count"] == 3 and entry["count"] == 6
+        assert entry["ratio"] == pytest.approx(entry["value"] / entry["draws"])
+    assert not any("not compared" in text for text in many["warnings"])
+
+
+def test_data_without_edge_index_is_refused_and_numbers_of_numpy_are_numbers(graphs):
+    batch = GraphBatch.from_networkx(graphs)
+    sparse = Data(num_nodes=3, adj_t=torch.eye(3))
+    for odd in (sparse, HeteroData()):
+        with pytest.raises(InputError, match="edge_index"):
+            evaluate([odd], **QUIET)
+    assert evaluate(batch, repeats=np.int64(2), seed=np.int64(3), progress=False)["provenance"]["seed"] == 3
 
 
 def test_the_report_says_what_it_was_made_of(store):

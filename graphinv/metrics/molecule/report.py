@@ -185,7 +185,7 @@ def _floors(name: str, sides: Any, count: int) -> dict[str, Floor]:
         return {key: torch.tensor([c.value, c.count], dtype=torch.float64) for key, c in found.items()}
 
     scores = {key: score.tolist() for key, score in kept("floor", digest(parts, name, patterns), make).items()}
-    return {key: Floor(value, int(n), (value, 0.0) if n >= count else None) for key, (value, n) in scores.items()}
+    return {key: Floor(value, int(n), (value, None) if n >= count else None) for key, (value, n) in scores.items()}
 
 
 def _distributions(molecules: Sequence[str], reference: Sequence[str] | None, progress: bool) -> dict[str, Any]:

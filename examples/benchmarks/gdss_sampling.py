@@ -21,12 +21,15 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from pard import machine
 from tqdm import tqdm
 
 from graphinv import GraphStore, MoleculeGenerator, __version__, evaluate
@@ -62,6 +65,12 @@ def measure(model: MoleculeGenerator, text: str, seed: int, args: argparse.Names
     return {"calls": drawn.evaluations, **{key: float(f"{rate:.4g}") for key, rate in rates.items()}, **line}
 
 
+def command_line(arguments: list[str]) -> str:
+    """Return the command of this run, without its output file and with the names alone of folders and stores."""
+    kept = [a for before, a in zip(["", *arguments], arguments, strict=False) if "--out" not in (before, a)]
+    return shlex.join(["python", "examples/benchmarks/gdss_sampling.py", *(Path(a).name for a in kept)])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", help="a run directory, trained here or converted")
@@ -78,7 +87,8 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     model, store = MoleculeGenerator.load(args.run), GraphStore.open(args.reference)
     common = {"name": "gdss_sampling", "model": args.label or Path(args.run).name, "count": args.count}
-    common |= {"threads": args.threads, "torch": torch.__version__, "graphinv": __version__}
+    common |= {"device": "cpu", "machine": machine(), "threads": args.threads}
+    common |= {"torch": torch.__version__, "graphinv": __version__, "command": command_line(sys.argv[1:])}
     for text in args.samplers:
         sampler_of(text, model.generator.config.sampler)  # a mistake is found before anything is drawn
     for text in tqdm(args.samplers, unit="sampler", disable=None):

@@ -265,7 +265,10 @@ def test_an_interrupted_training_says_how_to_go_on(store, folder):
 
     target = folder / "stopped"
     args = [sys.executable, "-m", "graphinv.cli", "train", "gdss", "--data", str(store), "-o", str(target)]
-    running = subprocess.Popen([*args, "--trainer.max_epochs", "100000"], stderr=subprocess.PIPE, text=True)
+    running = subprocess.Popen(
+        [*args, "--trainer.max_epochs", "100000"], stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a job in the background inherits it ignored
+    )  # fmt: skip
     deadline = time.monotonic() + 120
     while not (target / "best" / "config.json").exists() and time.monotonic() < deadline:
         time.sleep(0.2)

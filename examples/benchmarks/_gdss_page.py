@@ -1,11 +1,9 @@
-"""What docs/benchmarks/gdss.md shows of the lines of ``gdss_sampling.py``: a table, and quality over network calls."""
+"""What docs/benchmarks/gdss.md shows of the lines of ``gdss_sampling.py``."""
 
 from __future__ import annotations
 
 import statistics
 from typing import Any
-
-from _chart import line_chart
 
 Line = dict[str, Any]
 
@@ -42,13 +40,3 @@ def spread(values: list[float], unit: str, digits: int) -> str:
     """Return the mean and the standard deviation over seeds."""
     deviation = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
     return f"{statistics.mean(values):.{digits}f}{unit}{deviation}"
-
-
-def chart(lines: list[Line]) -> str:
-    """Return FCD over network calls as SVG, one series per model and solver."""
-    series: dict[str, list[tuple[float, float]]] = {}
-    for (model, sampler), found in groups(lines).items():
-        point = found[0]["calls"], statistics.mean(line["fcd"]["value"] for line in found)
-        series.setdefault(f"{model}, {sampler.partition(':')[0]}", []).append(point)
-    top = max(value for points in series.values() for _, value in points)
-    return line_chart("FCD", "network calls", {k: sorted(v) for k, v in series.items()}, 0, top)

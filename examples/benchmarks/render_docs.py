@@ -169,19 +169,6 @@ def pard_curve(lines: list[Line]) -> str:
 
 def charts(folder: Path) -> dict[str, str]:
     """Return the SVG files that the pages show, by name."""
-    return pard_charts(folder) | gdss_charts(folder)
-
-
-def gdss_charts(folder: Path) -> dict[str, str]:
-    """Return the chart of GDSS samplers, if it was measured."""
-    path = folder / "gdss_sampling.jsonl"
-    if not path.exists():
-        return {}
-    return {"gdss_fcd.svg": _gdss_page.chart([json.loads(text) for text in path.read_text().splitlines()])}
-
-
-def pard_charts(folder: Path) -> dict[str, str]:
-    """Return the charts of a training of PARD, if it was measured."""
     path = folder / "pard_training.jsonl"
     if not path.exists():
         return {}
@@ -219,8 +206,8 @@ def markdown(header: list[str], rows: list[list[str]]) -> str:
 
 
 def gdss(lines: list[Line]) -> str:
-    """Return the table of samplers and the link to its chart."""
-    return "![FCD over network calls](gdss_fcd.svg)\n\n" + markdown(_gdss_page.HEADER, _gdss_page.rows(lines))
+    """Return the table of samplers."""
+    return markdown(_gdss_page.HEADER, _gdss_page.rows(lines))
 
 
 PAGES: dict[str, list[Section]] = {

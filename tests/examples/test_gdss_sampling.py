@@ -55,7 +55,7 @@ def test_each_sampler_and_seed_gives_a_line_and_the_page_sums_them_up(script, fi
     page = load("_gdss_page")
     rows = page.rows(lines)
     assert [row[:4] for row in rows] == [["run", "`s4:3`", "2", "6"], ["run", samplers[2].join("``"), "2", "4"]]
-    assert all(len(row) == len(page.HEADER) for row in rows) and page.chart(lines).startswith("<svg")
+    assert all(len(row) == len(page.HEADER) for row in rows)
 
 
 def test_a_sampler_is_the_models_own_with_changes(script):

@@ -13,7 +13,7 @@ import graphinv
 PACKAGE = Path(graphinv.__file__).parent
 ROWS = [
     {"errors"},
-    {"_files"},
+    {"_files", "_processes"},
     {"ops"},
     {"graphs"},
     {"aggr", "diffusion", "data", "testing"},

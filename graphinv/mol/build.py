@@ -6,15 +6,11 @@ The number of lines in flight is bounded, so memory grows with the result only.
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import shutil
 import sys
-import threading
 from collections import Counter, deque
 from collections.abc import Generator, Iterable
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -29,9 +25,10 @@ from tqdm.auto import tqdm
 
 from graphinv import __version__
 from graphinv._files import atomic_path
+from graphinv._processes import process_pool, worker_count
 from graphinv.data.splits import apply_split, split_ids
 from graphinv.data.store import GraphStore, Vocabulary
-from graphinv.errors import GraphinvError, InputError
+from graphinv.errors import InputError
 from graphinv.mol._encode import HYDROGEN, REASONS, Chunk, Limits, atom_label, encode_chunk, split_key
 from graphinv.mol.codec import node_types, vocabulary_limits
 
@@ -125,7 +122,7 @@ def build_store(
     columns = _Columns()
     with ExitStack() as stack:
         log = stack.enter_context(SpooledTemporaryFile(_LOG_MEMORY, "w+", encoding="utf-8", newline="\n"))
-        chunks = stack.enter_context(closing(_encoded(source, limits, _worker_count(workers))))
+        chunks = stack.enter_context(closing(_encoded(source, limits, worker_count(workers))))
         bar = stack.enter_context(tqdm(unit=" lines", delay=2.0, disable=None if progress else True, file=sys.stderr))
         for lines, chunk in chunks:
             if rejects_path is not None:
@@ -199,33 +196,13 @@ def _encoded(source: Iterable[str], limits: Limits, workers: int) -> Generator[t
         for lines in (*head, *batches):
             yield lines, encode_chunk(lines, limits)
         return
-    pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context(_start_method()))
-    try:
+    with process_pool(workers) as pool:
         flight = deque((lines, pool.submit(encode_chunk, lines, limits)) for lines in head)
         while flight:
             for lines in islice(batches, max(0, 4 * workers - len(flight))):
                 flight.append((lines, pool.submit(encode_chunk, lines, limits)))
             lines, future = flight.popleft()
             yield lines, future.result()
-    except BrokenProcessPool as error:
-        raise GraphinvError(
-            "a worker process ended early: it ran out of memory, was killed, or the calling script lacks "
-            '`if __name__ == "__main__":`; workers=1 works without processes'
-        ) from error
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _start_method() -> str:
-    """Fork where no thread of this program can hold a lock (workers then start at once), else spawn."""
-    others = [t for t in threading.enumerate() if t.name != "tqdm_monitor"]  # holds no lock a worker takes
-    return "fork" if sys.platform == "linux" and len(others) == 1 else "spawn"
-
-
-def _worker_count(workers: int | None) -> int:
-    if workers is not None:
-        return workers
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _log_rejects(log: IO[str], first: int, lines: list[str], chunk: Chunk) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from graphinv import _processes
 from graphinv.data.store import GraphStore, Vocabulary
 from graphinv.errors import GraphinvError, InputError
 from graphinv.mol import MoleculeCodec, build_store, canonical_smiles
@@ -98,7 +99,7 @@ def test_processes_give_the_same_store_in_the_same_order(method: str, monkeypatc
     if method == "fork" and sys.platform != "linux":
         pytest.skip("fork is used on Linux only")
     monkeypatch.setattr(build_module, "_CHUNK_LINES", 300)
-    monkeypatch.setattr(build_module, "_start_method", lambda: method)
+    monkeypatch.setattr(_processes, "start_method", lambda: method)
     serial, rejects = build(lines)
     parallel, same = build(lines, workers=2)
     assert serial.content_hash == parallel.content_hash and rejects == same

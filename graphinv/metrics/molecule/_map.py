@@ -5,13 +5,8 @@ A measure is a function of a module, of one molecule as RDKit reads it, that ret
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 import sys
-import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from typing import TypeVar
 
@@ -19,7 +14,8 @@ from rdkit import Chem, rdBase
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from graphinv.errors import GraphinvError, InputError
+from graphinv._processes import process_pool, worker_count
+from graphinv.errors import InputError
 from graphinv.metrics._kept import digest, kept
 
 __all__ = ["each", "remembered"]
@@ -78,27 +74,12 @@ def remembered(
 def _parts(
     function: Callable[[Sequence[str]], list[T]], chunks: list[Sequence[str]], workers: int | None
 ) -> Iterator[list[T]]:
-    if workers is None:
-        workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if workers < 2 or len(chunks) * _CHUNK <= _PARALLEL:
+    processes = worker_count(workers)
+    if processes < 2 or len(chunks) * _CHUNK <= _PARALLEL:
         yield from map(function, chunks)
         return
-    pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context(_start_method()))
-    try:
+    with process_pool(processes) as pool:
         yield from pool.map(function, chunks)
-    except BrokenProcessPool as error:
-        raise GraphinvError(
-            "a worker process ended early: it ran out of memory, was killed, or the calling script lacks "
-            '`if __name__ == "__main__":`; workers=1 works without processes'
-        ) from error
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _start_method() -> str:
-    """Fork where no thread of this program can hold a lock (workers then start at once), else spawn."""
-    others = [thread for thread in threading.enumerate() if thread.name != "tqdm_monitor"]
-    return "fork" if sys.platform == "linux" and len(others) == 1 else "spawn"
 
 
 def _measured(measure: Callable[[Chem.Mol], T], smiles: Sequence[str]) -> list[T]:

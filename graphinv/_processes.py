@@ -1,0 +1,46 @@
+"""Worker processes: how many, how they start, and what is said when one dies."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+
+from graphinv.errors import GraphinvError
+
+
+def worker_count(workers: int | None) -> int:
+    """Return ``workers``, or the CPUs that this process may use if None."""
+    if workers is not None:
+        return workers
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextmanager
+def process_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
+    """Yield a pool of ``workers`` processes; what has not begun is given up when the block is left.
+
+    Raises:
+        GraphinvError: a worker ended early.
+    """
+    pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context(start_method()))
+    try:
+        yield pool
+    except BrokenProcessPool as error:
+        raise GraphinvError(
+            "a worker process ended early: it ran out of memory, was killed, or the calling script lacks "
+            '`if __name__ == "__main__":`; workers=1 works without processes'
+        ) from error
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def start_method() -> str:
+    """Return "fork" where no thread of this program can hold a lock (workers then start at once), else "spawn"."""
+    others = [t for t in threading.enumerate() if t.name != "tqdm_monitor"]  # holds no lock a worker takes
+    return "fork" if sys.platform == "linux" and len(others) == 1 else "spawn"

@@ -22,7 +22,7 @@ from graphinv._files import atomic_directory, shipped_folders
 from graphinv.data import GraphStore, Vocabulary
 from graphinv.data._safe_pickle import load_tensors
 from graphinv.data.readers import file_sha256
-from graphinv.errors import CheckpointError, InputError
+from graphinv.errors import CheckpointError, GraphinvError, InputError
 from graphinv.models import GDSS, GDSSConfig, SamplerConfig, gdss_preset, gdss_presets
 
 __all__ = ["gdss"]
@@ -74,6 +74,8 @@ def gdss(
     try:
         model, averaged = _model(content, weights, sampler, str(file))
         name = str(content["model_config"]["data"]["data"]).lower()
+    except GraphinvError:  # says what is wrong
+        raise
     except (KeyError, TypeError, AttributeError, ValueError, RuntimeError) as error:
         raise CheckpointError(f"{file}: its settings or weights are damaged or of another kind: {error!r}") from error
     counts = _known_counts(name) if data is None else data.node_histogram("train")

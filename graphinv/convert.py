@@ -146,7 +146,7 @@ def _config(content: Mapping[str, Any], sampler: Sampler, where: str) -> GDSSCon
         edge_hidden=operator.index(adj["nhid"]),
         channels_final=operator.index(adj["c_final"]),
         sampler=_sampler(settings, x["model_type"], sampler),
-        **{ours: operator.index(adj[theirs]) for theirs, ours in shared.items()},
+        **{ours: operator.index(adj[theirs]) for theirs, ours in shared.items()},  # type: ignore[arg-type]
     )
 
 

@@ -5,6 +5,7 @@ from graphinv.diffusion.categorical import DiscreteDiffusion
 from graphinv.diffusion.exponential import Exponential, Heun
 from graphinv.diffusion.flow import follow_flow, log_density
 from graphinv.diffusion.noise import GeneratorNoise, Noise, PerGraphNoise
+from graphinv.diffusion.precondition import network_error, network_input, network_score
 from graphinv.diffusion.schedule import CosineSchedule
 from graphinv.diffusion.sde import SDE, VESDE, VPSDE, GraphSDE, SubVPSDE
 from graphinv.diffusion.solver import (
@@ -42,5 +43,8 @@ __all__ = [
     "follow_flow",
     "integrate",
     "log_density",
+    "network_error",
+    "network_input",
+    "network_score",
     "time_grid",
 ]

@@ -13,34 +13,30 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from graphinv.data import GraphStore
+from graphinv.data import GraphLoader, GraphStore
 from graphinv.diffusion import (
-    S4,
     SDE,
-    VESDE,
-    VPSDE,
-    EulerMaruyama,
-    Exponential,
     GeneratorNoise,
     GraphSDE,
-    Heun,
-    Langevin,
     Noise,
     PerGraphNoise,
-    PredictorCorrector,
-    ReverseDiffusion,
     Solver,
-    SubVPSDE,
     integrate,
+    network_error,
+    network_input,
+    network_score,
     time_grid,
 )
 from graphinv.errors import InputError
 from graphinv.graphs import DenseGraphs, GraphBatch
+from graphinv.models._gdss_parts import make_networks, make_sde, make_solver, quantise
 from graphinv.models.base import GraphGenerator
 from graphinv.models.settings import GDSSConfig, SamplerConfig
-from graphinv.nn import ScoreNetworkA, ScoreNetworkX, ScoreNetworkX_GMH
+from graphinv.nn import JointScoreNetwork
 
 __all__ = ["GDSS", "make_solver", "quantise"]
+
+SPREAD = 0.5  # standard deviation of the data, for networks that read the time
 
 
 class GDSS(GraphGenerator):
@@ -62,29 +58,20 @@ class GDSS(GraphGenerator):
     kind = "gdss"
     config_class = GDSSConfig
     config: GDSSConfig
+    moments: Tensor
 
     def __init__(self, config: GDSSConfig) -> None:
         super().__init__(config, config.max_nodes)
         c = config
-        self.sde = GraphSDE(_sde(c.node_sde, c.node_low, c.node_high), _sde(c.edge_sde, c.edge_low, c.edge_high))
-        self.node_net: nn.Module
-        if c.node_network == "gcn":
-            self.node_net = ScoreNetworkX(c.features, c.node_depth, c.node_hidden)
-        else:
-            self.node_net = ScoreNetworkX_GMH(
-                c.features, c.node_depth, c.node_hidden, c.attention, c.mlp_layers, c.channels_init, c.channels, c.heads
-            )
-        self.edge_net = ScoreNetworkA(
-            c.features,
-            c.edge_depth,
-            c.edge_hidden,
-            c.attention,
-            c.mlp_layers,
-            c.channels_init,
-            c.channels,
-            c.channels_final,
-            c.heads,
+        self.sde = GraphSDE(
+            make_sde(c.node_sde, c.node_low, c.node_high), make_sde(c.edge_sde, c.edge_low, c.edge_high)
         )
+        if c.network == "ppgn":
+            self.joint_net = JointScoreNetwork(c.features, c.node_hidden, c.edge_hidden, c.edge_depth, c.heads)
+        else:
+            self.node_net, self.edge_net = make_networks(c)
+        if c.prior == "matched":  # mean and variance of the entries of x, then of adj
+            self.register_buffer("moments", torch.tensor([[0.0], [1.0]]).repeat(1, c.features + 1))
 
     @classmethod
     def preset(cls, name: str, *, seed: int = 0, **changes: Any) -> GDSS:
@@ -104,7 +91,9 @@ class GDSS(GraphGenerator):
         return cls.seeded(replace(gdss_preset(name).model, **changes), seed)
 
     def networks(self) -> dict[str, nn.Module]:
-        """Return the node and the edge network."""
+        """Return the node and the edge network, or the one for both."""
+        if self.config.network == "ppgn":
+            return {"joint": self.joint_net}
         return {"node": self.node_net, "edge": self.edge_net}
 
     def prepare(self, store: GraphStore, *, progress: bool = True) -> GraphStore:
@@ -115,11 +104,50 @@ class GDSS(GraphGenerator):
                 f"the store knows {known} node types {list(store.vocabulary.nodes)}, the model "
                 f"{self.config.features}; set features = {known}, or build the store with the model's vocabulary"
             )
-        return super().prepare(store, progress=progress)
+        store = super().prepare(store, progress=progress)
+        if self.config.prior == "matched":
+            self.moments.copy_(self._moments_of(store))
+        return store
 
     def score(self, g: DenseGraphs, t: Tensor) -> DenseGraphs:
         """Return the scores of both fields of ``g`` at ``t`` (``[B]`` or ``[]``)."""
-        return self.sde.score(DenseGraphs(self.node_net(g), self.edge_net(g), g.mask), t)
+        if self.config.network == "gdss":
+            return self.sde.score(DenseGraphs(self.node_net(g), self.edge_net(g), g.mask), t)
+        seen = network_input(self.sde, g, t, SPREAD)
+        if self.config.network == "ppgn":
+            out: DenseGraphs = self.joint_net(seen, t)
+        else:
+            out = DenseGraphs(self.node_net(seen, t), self.edge_net(seen, t), g.mask)
+        score: DenseGraphs = network_score(self.sde, g, out, t, SPREAD)
+        return score
+
+    def prior(self, like: DenseGraphs, noise: Noise) -> DenseGraphs:
+        """Draw the graphs at t = 1, shaped like ``like``; see ``GDSSConfig.prior``."""
+        if self.config.prior == "standard":
+            return self.sde.prior(like, noise)
+        mean, variance = (
+            DenseGraphs(row[:-1].expand_as(like.x), row[-1].expand_as(like.adj), like.mask) for row in self.moments
+        )
+
+        def update(sde: SDE, z: Tensor, mean: Tensor, variance: Tensor) -> tuple[Tensor, ...]:
+            scale, std = sde.marginal(torch.ones_like(z), z.new_ones(()))
+            return (scale * mean + (std.square() + scale.square() * variance).sqrt() * z,)
+
+        free = self.sde.apply(update, self.sde.noise(like, noise), mean, variance)[0].masked()
+        return DenseGraphs(free.x, free.adj - torch.diag_embed(free.adj.diagonal(dim1=1, dim2=2)), free.mask)
+
+    def _moments_of(self, store: GraphStore) -> Tensor:
+        """Return ``[2, F + 1]`` means and variances over the training graphs."""
+        sums, counts = torch.zeros(2, self.config.features + 1, dtype=torch.float64), torch.zeros(2)
+        for batch in GraphLoader(store, "train", shuffle=False):
+            g = self.to_fields(batch)
+            for k, power in enumerate((1, 2)):
+                fields = (g.x.double() ** power).sum((0, 1)), (g.adj.double() ** power).sum().reshape(1)
+                sums[k] += torch.cat(fields).cpu()
+            n = g.mask.sum(1).cpu()
+            counts += torch.stack([n.sum(), (n * (n - 1)).sum()])
+        mean, square = sums / counts.clamp(min=1)[[0] * self.config.features + [1]]
+        return torch.stack([mean, (square - mean.square()).clamp(min=0)])
 
     def to_fields(self, batch: GraphBatch) -> DenseGraphs:
         """Return x ``[B, M, F]`` one-hot and adj ``[B, M, M]`` real, in the dtype of the weights.
@@ -148,7 +176,8 @@ class GDSS(GraphGenerator):
         """Return the denoising score matching losses of nodes and edges (arXiv:2202.02514, equations 5 to 7).
 
         Each is the mean over graphs of half the sum over entries (both triangles) of (score std + z)^2, at one time
-        per graph drawn from U(1e-5, 1).
+        per graph drawn from U(1e-5, 1). Networks that read the time: of (output - target)^2, see
+        ``graphinv.diffusion.precondition``.
         """
         g0 = self.to_fields(batch)
         noise = GeneratorNoise(generator)
@@ -160,8 +189,11 @@ class GDSS(GraphGenerator):
         mean, std = self.sde.marginal(g0, t)
         noisy = self.sde.apply(lambda sde, m, s, e: (m + s * e,), mean, std, z)[0]
         score = self.score(noisy, t)
-        error = self.sde.apply(lambda sde, r, s, e: ((r * s + e).square(),), score, std, z)[0].masked()
-        return {"node": 0.5 * error.x.flatten(1).sum(1).mean(), "edge": 0.5 * error.adj.flatten(1).sum(1).mean()}
+        if self.config.network == "gdss":
+            error = self.sde.apply(lambda sde, r, s, e: (r * s + e,), score, std, z)[0].masked()
+        else:
+            error = network_error(self.sde, score, z, t, SPREAD).masked()
+        return {name: 0.5 * e.square().flatten(1).sum(1).mean() for name, e in (("node", error.x), ("edge", error.adj))}
 
     @torch.no_grad()
     def sample(
@@ -223,55 +255,12 @@ class GDSS(GraphGenerator):
         noise: Noise = PerGraphNoise((ids + (seed << 32)).to(weight.device))
         times = time_grid(sampler.steps).to(weight.device)
         solver = solver or make_solver(sampler)
-        prior = self.sde.prior(like, noise)
+        prior = self.prior(like, noise)
         args = (solver, self.sde, self.score, prior, times, noise)
         g = integrate(*args, denoise=sampler.denoise, callback=callback)
         if self.config.node_input == "degree":
             return quantise(g, "argmax", edge_types=1).to("cpu")
         return quantise(g, sampler.decode).to("cpu")
-
-
-def make_solver(sampler: SamplerConfig) -> Solver:
-    """Return the solver that ``sampler`` names."""
-    corrector = Langevin(sampler.snr, sampler.scale_eps, norm=sampler.norm)
-    if sampler.solver == "s4":
-        return S4(corrector)
-    if sampler.solver == "exponential":
-        return Exponential(multistep=True, corrector=corrector)
-    if sampler.solver == "heun":
-        return Heun()
-    predictor = ReverseDiffusion() if sampler.solver == "reverse" else EulerMaruyama()
-    return PredictorCorrector(predictor, corrector if sampler.snr > 0 else None)
-
-
-def quantise(g: DenseGraphs, decode: str = "argmax", edge_types: int = 3) -> GraphBatch:
-    """Round real fields to a packed graph: edge types at the half integers, node types by ``decode``.
-
-    Args:
-        g: x ``[B, M, F]`` and adj ``[B, M, M]`` real.
-        decode: "argmax" keeps every node of the mask; "threshold" takes the first entry above .5 and drops nodes
-            without one.
-        edge_types: K; values round to 0..K, the half rounding up.
-
-    Example:
-        >>> adj = torch.tensor([[[0.0, 1.5], [1.5, 0.0]]])
-        >>> g = DenseGraphs(torch.tensor([[[0.2, 0.4], [0.9, 0.8]]]), adj, torch.ones(1, 2, dtype=torch.bool))
-        >>> quantise(g).x.tolist(), quantise(g).edge_attr.tolist(), quantise(g, "threshold").x.tolist()
-        ([1, 0], [2, 2], [0])
-    """
-    steps = torch.arange(edge_types, device=g.adj.device) + 0.5
-    adj = (g.adj.unsqueeze(-1) >= steps).sum(-1)  # rounding adj + 0.5 down would lift the value just below a half
-    # the first maximum of a 0/1 row is its first entry above .5
-    kind = (g.x if decode == "argmax" else (g.x > 0.5).to(torch.uint8)).argmax(-1)
-    mask = g.mask if decode == "argmax" else g.mask & (g.x > 0.5).any(-1)
-    return DenseGraphs(kind, adj, mask).masked().to_packed()
-
-
-def _sde(name: str, low: float, high: float) -> SDE:
-    kinds: dict[str, type[VPSDE] | type[VESDE]] = {"vp": VPSDE, "subvp": SubVPSDE, "ve": VESDE}
-    if name not in kinds:
-        raise InputError(f"unknown SDE {name!r}; available: {', '.join(kinds)}")
-    return kinds[name](low, high)
 
 
 def _shifted(callback: Callable[[int, int, Any], None], part: int, parts: int) -> Callable[[int, int, Any], None]:

@@ -69,6 +69,11 @@ class GDSSConfig:
         edge_sde: SDE of the edges.
         edge_low: its beta or sigma at t = 0.
         edge_high: the same at t = 1.
+        prior: what sampling starts from: "standard" (N(0, 1), as the paper, though its processes end elsewhere) or
+            "matched" (the mean and variance that the forward process has at t = 1, from the training graphs).
+        network: "gdss" (the paper's two networks, which do not read the time), "timed" (the same, which do) or "ppgn"
+            (one network for nodes and edges that reads the time, of the layers of PARD: node_hidden, edge_hidden,
+            edge_depth and heads are its shape).
         node_network: "gcn", or "gmh" (attention, as the second ZINC250k model).
         node_depth: layers of the node network.
         node_hidden: width of the node network.
@@ -92,6 +97,8 @@ class GDSSConfig:
     edge_sde: SDEName = "ve"
     edge_low: float = 0.1
     edge_high: float = 1.0
+    prior: Literal["standard", "matched"] = "standard"
+    network: Literal["gdss", "timed", "ppgn"] = "gdss"
     node_network: Literal["gcn", "gmh"] = "gcn"
     node_depth: int = 2
     node_hidden: int = 16
@@ -114,7 +121,8 @@ class GDSSConfig:
             if f.type == "int" and value < 1:
                 raise InputError(f"{f.name} must be at least 1, got {value}")
         widths = {"attention": self.attention, "edge_hidden": self.edge_hidden}
-        widths |= {"node_hidden": self.node_hidden} if self.node_network == "gmh" else {}
+        if self.node_network == "gmh" or self.network == "ppgn":
+            widths["node_hidden"] = self.node_hidden
         for name, width in widths.items():
             if width % self.heads:
                 raise InputError(f"heads = {self.heads} must divide {name}, got {width}")

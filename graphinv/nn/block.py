@@ -6,7 +6,6 @@ at noisy nodes only, so finished blocks do not depend on it and can be kept (arX
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -16,6 +15,7 @@ from torch.nn import functional as F
 from graphinv.errors import InputError
 from graphinv.nn.block_context import BlockContext
 from graphinv.nn.block_layout import BlockLayout
+from graphinv.nn.embed import time_waves
 from graphinv.nn.norm import NormKind, ResidualNorm
 from graphinv.nn.ppgn import PPGNLayer, Recompute, again, mlp
 
@@ -104,7 +104,7 @@ class Trunk(nn.Module):
         if self.degree is not None:
             x = x + self.degree(degree)
         if self.time is not None and time is not None:
-            x = x + self.time(_waves(time, self.settings.node_dim, x.dtype))
+            x = x + self.time(time_waves(time, self.settings.node_dim, x.dtype))
         return x
 
     def pairs(self, types: Tensor, apart: Tensor) -> Tensor:
@@ -198,11 +198,3 @@ class Denoiser(nn.Module):
         """Return ``[*, 2 De]`` of the sum over both ends ``[*, 2 De]`` and the pair ``[*, De]``."""
         e = self.pair_part(pairs)
         return F.silu(torch.addcmul(ends + e, F.silu(self.node_gate(ends)), F.silu(self.pair_gate(e))))
-
-
-def _waves(time: Tensor, channels: int, dtype: torch.dtype) -> Tensor:
-    """Return ``[*, channels]``: sines, then cosines of 1000 t at frequencies from 1 down to 1e-4."""
-    half = channels // 2
-    rate = torch.exp(torch.arange(half, device=time.device, dtype=torch.float32) * (-math.log(1e4) / half))
-    angle = 1000 * time.to(torch.float32).unsqueeze(-1) * rate
-    return torch.cat([angle.sin(), angle.cos()], -1).to(dtype)

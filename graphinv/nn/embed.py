@@ -1,17 +1,18 @@
-"""Networks applied to every row, or to every entry of a channel-first map.
+"""Networks applied to every row, or to every entry of a channel-first map, and what they read of time.
 
 Edge maps are held as pairs, channels first ``[C, B, P]``, so that a layer of an edge MLP is one matrix product.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["MLP"]
+__all__ = ["MLP", "time_waves"]
 
 
 class MLP(nn.Module):
@@ -57,3 +58,11 @@ class MLP(nn.Module):
             flat = torch.addmm(linear.bias.unsqueeze(1), linear.weight, flat)
             flat = flat if k == last else self.activation(flat)
         return flat.reshape(self.widths[-1], *x.shape[1:])
+
+
+def time_waves(time: Tensor, channels: int, dtype: torch.dtype) -> Tensor:
+    """Return ``[*, channels]``: sines, then cosines of 1000 t at frequencies from 1 down to 1e-4."""
+    half = channels // 2
+    rate = torch.exp(torch.arange(half, device=time.device, dtype=torch.float32) * (-math.log(1e4) / half))
+    angle = 1000 * time.to(torch.float32).unsqueeze(-1) * rate
+    return torch.cat([angle.sin(), angle.cos()], -1).to(dtype)

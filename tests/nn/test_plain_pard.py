@@ -26,9 +26,10 @@ from torch import nn
 from torch.nn.functional import log_softmax, one_hot, softmax
 
 from graphinv.diffusion import DiscreteDiffusion
-from graphinv.nn.block import BlockSettings, _waves
+from graphinv.nn.block import BlockSettings
 from graphinv.nn.block_layout import ParallelLayout
 from graphinv.nn.block_network import BlockInput, BlockNetwork
+from graphinv.nn.embed import time_waves
 from graphinv.ops.pairs import to_pairs
 
 ROOT = Path(__file__).parents[2]
@@ -189,7 +190,7 @@ def doubled(g):
 
 def give_time(net, denoiser, g):
     """Let the plain network add our rows of time; return its steps."""
-    denoiser.time = Given(net.trunk.time(_waves(g.time[:, 0], WIDTH, torch.float64)).detach())
+    denoiser.time = Given(net.trunk.time(time_waves(g.time[:, 0], WIDTH, torch.float64)).detach())
     return (g.time[:, 0] * STEPS).round().long()
 
 
@@ -297,7 +298,7 @@ def test_sinusoids_of_time_equal_the_plain_ones_at_a_thousand_steps():
     steps = torch.tensor([1, 2, 7, 500, 1000])
     cosine, sine = plain.waves(steps.double(), WIDTH, 10_000.0)
     # sines of up to 1000 in float32
-    ours = _waves(steps / 1000, WIDTH, torch.float64)
+    ours = time_waves(steps / 1000, WIDTH, torch.float64)
     assert (ours - torch.cat([sine, cosine], -1)).abs().max() < 1e-4
 
 

@@ -1,0 +1,58 @@
+"""Inputs and targets of unit variance at every time, for networks that read the time (arXiv:2206.00364, section 5).
+
+With x(t) = a x0 + s z and data of standard deviation d, v = s^2 + a^2 d^2 is the variance of x(t). The network reads
+x / sqrt(v), and its output F gives the score -x / v + a d F / (s sqrt(v)): no step from data that the network
+predicts well, at small t, nor from noise that it cannot predict, at large t.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from graphinv.diffusion.sde import SDE
+
+__all__ = ["network_error", "network_input", "network_score"]
+
+# A state is a Tensor [B, *] (under an SDE) or DenseGraphs (under a GraphSDE).
+State = Any
+
+
+def network_input(system: Any, g: State, t: Tensor, spread: float) -> State:
+    """Return what the network reads of ``g`` at ``t`` (``[B]`` or ``[]``); the data have the deviation ``spread``."""
+    return system.apply(lambda sde, x: (x / _scales(sde, x, t, spread)[2],), g)[0]
+
+
+def network_score(system: Any, g: State, out: State, t: Tensor, spread: float) -> State:
+    """Return the score at ``g`` from the output ``out`` of the network.
+
+    Example:
+        >>> from graphinv.diffusion import VESDE
+        >>> x, t = torch.tensor([[2.0]]), torch.tensor(1.0)
+        >>> network_score(VESDE(0.1, 1.0), x, torch.zeros(1, 1), t, spread=1.0)  # of N(0, 1 + 1)
+        tensor([[-1.]])
+    """
+
+    def update(sde: SDE, x: Tensor, out: Tensor) -> tuple[Tensor, ...]:
+        data, std, deviation = _scales(sde, x, t, spread)
+        return (data * out / (std * deviation) - x / deviation.square(),)
+
+    return system.apply(update, g, out)[0]
+
+
+def network_error(system: Any, score: State, z: State, t: Tensor, spread: float) -> State:
+    """Return by how much the network output behind ``score`` misses the one of the noise ``z`` that made the state."""
+
+    def update(sde: SDE, score: Tensor, z: Tensor) -> tuple[Tensor, ...]:
+        data, std, deviation = _scales(sde, score, t, spread)
+        return ((std * score + z) * deviation / data,)
+
+    return system.apply(update, score, z)[0]
+
+
+def _scales(sde: SDE, like: Tensor, t: Tensor, spread: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Return a d, s and sqrt(v), broadcastable."""
+    scale, std = sde.marginal(like.new_ones(t.shape[:1] + (1,) * (like.dim() - 1)), t)
+    data = spread * scale
+    return data, std, (std.square() + data.square()).sqrt()

@@ -1,0 +1,85 @@
+"""What a GDSS model is made of, from its settings: SDEs, networks and solver, and how real fields become graphs."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from graphinv.diffusion import (
+    S4,
+    SDE,
+    VESDE,
+    VPSDE,
+    EulerMaruyama,
+    Exponential,
+    Heun,
+    Langevin,
+    PredictorCorrector,
+    ReverseDiffusion,
+    Solver,
+    SubVPSDE,
+)
+from graphinv.errors import InputError
+from graphinv.graphs import DenseGraphs, GraphBatch
+from graphinv.models.settings import GDSSConfig, SamplerConfig
+from graphinv.nn import ScoreNetworkA, ScoreNetworkX, ScoreNetworkX_GMH, TimedNetwork
+
+__all__ = ["make_networks", "make_sde", "make_solver", "quantise"]
+
+_TIME = 8  # features of the time that a node of a timed network carries
+
+
+def make_networks(c: GDSSConfig) -> tuple[nn.Module, nn.Module]:
+    """Return the node and the edge network of ``c``, whose ``network`` is "gdss" or "timed"."""
+    width = _TIME if c.network == "timed" else 0
+    inputs, edges = c.features + width, (c.mlp_layers, c.channels_init, c.channels)
+    node: nn.Module
+    if c.node_network == "gcn":
+        node = ScoreNetworkX(inputs, c.node_depth, c.node_hidden, c.features)
+    else:
+        node = ScoreNetworkX_GMH(inputs, c.node_depth, c.node_hidden, c.attention, *edges, c.heads, c.features)
+    edge: nn.Module = ScoreNetworkA(inputs, c.edge_depth, c.edge_hidden, c.attention, *edges, c.channels_final, c.heads)
+    return (TimedNetwork(node, width), TimedNetwork(edge, width)) if width else (node, edge)
+
+
+def make_sde(name: str, low: float, high: float) -> SDE:
+    kinds: dict[str, type[VPSDE] | type[VESDE]] = {"vp": VPSDE, "subvp": SubVPSDE, "ve": VESDE}
+    if name not in kinds:
+        raise InputError(f"unknown SDE {name!r}; available: {', '.join(kinds)}")
+    return kinds[name](low, high)
+
+
+def make_solver(sampler: SamplerConfig) -> Solver:
+    """Return the solver that ``sampler`` names."""
+    corrector = Langevin(sampler.snr, sampler.scale_eps, norm=sampler.norm)
+    if sampler.solver == "s4":
+        return S4(corrector)
+    if sampler.solver == "exponential":
+        return Exponential(multistep=True, corrector=corrector)
+    if sampler.solver == "heun":
+        return Heun()
+    predictor = ReverseDiffusion() if sampler.solver == "reverse" else EulerMaruyama()
+    return PredictorCorrector(predictor, corrector if sampler.snr > 0 else None)
+
+
+def quantise(g: DenseGraphs, decode: str = "argmax", edge_types: int = 3) -> GraphBatch:
+    """Round real fields to a packed graph: edge types at the half integers, node types by ``decode``.
+
+    Args:
+        g: x ``[B, M, F]`` and adj ``[B, M, M]`` real.
+        decode: "argmax" keeps every node of the mask; "threshold" takes the first entry above .5 and drops nodes
+            without one.
+        edge_types: K; values round to 0..K, the half rounding up.
+
+    Example:
+        >>> adj = torch.tensor([[[0.0, 1.5], [1.5, 0.0]]])
+        >>> g = DenseGraphs(torch.tensor([[[0.2, 0.4], [0.9, 0.8]]]), adj, torch.ones(1, 2, dtype=torch.bool))
+        >>> quantise(g).x.tolist(), quantise(g).edge_attr.tolist(), quantise(g, "threshold").x.tolist()
+        ([1, 0], [2, 2], [0])
+    """
+    steps = torch.arange(edge_types, device=g.adj.device) + 0.5
+    adj = (g.adj.unsqueeze(-1) >= steps).sum(-1)  # rounding adj + 0.5 down would lift the value just below a half
+    # the first maximum of a 0/1 row is its first entry above .5
+    kind = (g.x if decode == "argmax" else (g.x > 0.5).to(torch.uint8)).argmax(-1)
+    mask = g.mask if decode == "argmax" else g.mask & (g.x > 0.5).any(-1)
+    return DenseGraphs(kind, adj, mask).masked().to_packed()

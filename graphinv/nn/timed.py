@@ -1,0 +1,92 @@
+"""Score networks that read the time: the two of GDSS with time beside the node features, and one for both fields.
+
+What they return is not a score but the network of ``graphinv.diffusion.precondition``: inputs and targets of unit
+variance at every time.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from graphinv.errors import InputError
+from graphinv.graphs import DenseGraphs
+from graphinv.nn.block_layout import CleanLayout
+from graphinv.nn.embed import time_waves
+from graphinv.nn.norm import ResidualNorm
+from graphinv.nn.ppgn import PPGNLayer, mlp
+
+__all__ = ["JointScoreNetwork", "TimedNetwork"]
+
+
+class TimedNetwork(nn.Module):
+    """A network of ``graphinv.nn.score`` whose nodes carry ``width`` features of the time beside their own.
+
+    Args:
+        network: reads x ``[B, M, F + width]``.
+        width: features of the time.
+
+    Example:
+        >>> from graphinv.nn import ScoreNetworkX
+        >>> net = TimedNetwork(ScoreNetworkX(4 + 8, depth=2, hidden=16, outputs=4), width=8)
+        >>> g = DenseGraphs(torch.zeros(2, 5, 4), torch.zeros(2, 5, 5), torch.ones(2, 5, dtype=torch.bool))
+        >>> net(g, torch.tensor(0.5)).shape
+        torch.Size([2, 5, 4])
+    """
+
+    def __init__(self, network: nn.Module, width: int) -> None:
+        super().__init__()
+        self.network, self.waves = network, 4 * width
+        self.time = mlp(self.waves, self.waves, width)
+
+    def forward(self, g: DenseGraphs, t: Tensor) -> Tensor:
+        """Return what the network makes of ``g`` at ``t`` (``[B]`` or ``[]``)."""
+        time: Tensor = self.time(time_waves(t, self.waves, g.x.dtype))
+        time = time.reshape(-1, 1, time.size(-1)).expand(*g.x.shape[:2], -1)
+        out: Tensor = self.network(DenseGraphs(torch.cat([g.x, time], -1), g.adj, g.mask))
+        return out
+
+
+class JointScoreNetwork(nn.Module):
+    """Nodes and adjacency from one network: the layers of PARD (arXiv:2402.03687) with the whole graph as one block.
+
+    Args:
+        features: F, node features.
+        node_dim, edge_dim: channels of nodes and of pairs.
+        layers, heads: of the trunk; heads must divide ``node_dim``.
+
+    Example:
+        >>> net = JointScoreNetwork(4, node_dim=16, edge_dim=8, layers=2, heads=4)
+        >>> g = DenseGraphs(torch.zeros(2, 5, 4), torch.zeros(2, 5, 5), torch.ones(2, 5, dtype=torch.bool))
+        >>> out = net(g, torch.tensor(0.5))
+        >>> out.x.shape, out.adj.shape
+        (torch.Size([2, 5, 4]), torch.Size([2, 5, 5]))
+    """
+
+    def __init__(self, features: int, node_dim: int, edge_dim: int, layers: int, heads: int) -> None:
+        super().__init__()
+        self.features = features
+        self.node_in, self.pair_in = nn.Linear(features, node_dim), nn.Linear(2, edge_dim)
+        self.time = nn.Sequential(nn.Linear(node_dim, node_dim), nn.SiLU(), nn.Linear(node_dim, node_dim + edge_dim))
+        self.layers = nn.ModuleList(PPGNLayer(node_dim, edge_dim, heads, "layer") for _ in range(layers))
+        self.node_norm, self.pair_norm = ResidualNorm(node_dim, "layer"), ResidualNorm(edge_dim, "layer")
+        self.node_out, self.pair_out = mlp(node_dim, node_dim, features), mlp(edge_dim, edge_dim, 1)
+
+    def forward(self, g: DenseGraphs, t: Tensor) -> DenseGraphs:
+        """Return x ``[B, M, F]`` and adj ``[B, M, M]``, symmetric and hollow, of ``g`` at ``t`` (``[B]`` or ``[]``)."""
+        if g.x.dim() != 3 or g.x.size(-1) != self.features:
+            raise InputError(f"this network reads x [B, M, {self.features}] and adj [B, M, M], got {list(g.x.shape)}")
+        clean, size = g.masked(), g.mask.size(1)
+        layout = CleanLayout((~g.mask).to(torch.long), g.mask)  # a second block of the padding: nothing reads it
+        width = self.node_in.out_features
+        time = self.time(time_waves(t, width, g.x.dtype)).reshape(-1, 1, width + self.pair_in.out_features)
+        node_time, pair_time = time.split([width, self.pair_in.out_features], -1)
+        x = self.node_in(clean.x) + node_time
+        self_pairs = torch.eye(size, dtype=g.x.dtype, device=g.x.device).expand_as(clean.adj)
+        pairs = self.pair_in(torch.stack([clean.adj, self_pairs], -1)) + pair_time.unsqueeze(1)
+        for k, layer in enumerate(self.layers):
+            x, pairs = layer(x, pairs, layout, k)
+        _, x = self.node_norm(x)
+        _, pairs = self.pair_norm(pairs + pairs.transpose(1, 2))
+        out = self.pair_out(pairs).squeeze(-1)
+        return DenseGraphs(self.node_out(x), out.masked_fill(self_pairs.bool(), 0), g.mask).masked()

@@ -35,7 +35,7 @@ from graphinv.pipeline import GraphSamples, MoleculeGenerator, Samples, load_gen
 from graphinv.training import TrainConfig, train
 
 BONDS = ("single", "double", "triple")
-SAMPLER_OPTIONS = ("solver", "steps", "snr", "scale_eps", "norm", "decode", "steps_per_element", "temperature")
+SAMPLER_OPTIONS = ("solver", "steps", "snr", "scale_eps", "norm", "decode", "early", "steps_per_element", "temperature")
 
 
 def build(files: Sequence[str], given: Any) -> tuple[GraphStore, Rejects | str]:

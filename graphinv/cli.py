@@ -204,10 +204,11 @@ def _sample(args: list[str]) -> None:
     p.add_argument("--device", default="cpu", help="cpu or cuda")
     p.add_argument("--grid", default=None, help="draw the first 36 samples to this .png or .svg (graphs: .svg)")
     gdss = p.add_argument_group("of gdss models")
-    solvers = ["s4", "exponential", "reverse", "euler", "heun"]
-    gdss.add_argument("--solver", default=None, choices=solvers, help="the first two call the network once a step")
+    solvers = ["s4", "exponential", "flow", "reverse", "euler", "heun"]
+    gdss.add_argument("--solver", default=None, choices=solvers, help="the first three call the network once a step")
     gdss.add_argument("--snr", type=float, default=None, help="signal-to-noise ratio of the Langevin corrector")
     gdss.add_argument("--scale-eps", type=float, default=None, help="factor on the corrector's noise")
+    gdss.add_argument("--early", type=float, default=None, help="above 1: steps short near noise, long near data")
     gdss.add_argument("--norm", default=None, choices=["graph", "batch"], help="batch is the paper's; couples samples")
     gdss.add_argument("--decode", default=None, choices=["argmax", "threshold"], help="threshold is the paper's")
     pard = p.add_argument_group("of pard models")

@@ -35,7 +35,7 @@ from tqdm import tqdm
 from graphinv import GraphStore, MoleculeGenerator, __version__, evaluate
 from graphinv.models import SamplerConfig
 
-CHANGES: dict[str, Any] = {"snr": float, "scale_eps": float, "norm": str, "decode": str}
+CHANGES: dict[str, Any] = {"snr": float, "scale_eps": float, "early": float, "norm": str, "decode": str}
 CHANGES["denoise"] = {"true": True, "false": False}.__getitem__
 
 
@@ -65,10 +65,11 @@ def measure(model: MoleculeGenerator, text: str, seed: int, args: argparse.Names
     return {"calls": drawn.evaluations, **{key: float(f"{rate:.4g}") for key, rate in rates.items()}, **line}
 
 
-def command_line(arguments: list[str]) -> str:
+def command_line(script: str) -> str:
     """Return the command of this run, without its output file and with the names alone of folders and stores."""
+    arguments = sys.argv[1:]
     kept = [a for before, a in zip(["", *arguments], arguments, strict=False) if "--out" not in (before, a)]
-    return shlex.join(["python", "examples/benchmarks/gdss_sampling.py", *(Path(a).name for a in kept)])
+    return shlex.join(["python", f"examples/benchmarks/{script}", *(Path(a).name for a in kept)])
 
 
 def main() -> None:
@@ -88,7 +89,7 @@ def main() -> None:
     model, store = MoleculeGenerator.load(args.run), GraphStore.open(args.reference)
     common = {"name": "gdss_sampling", "model": args.label or Path(args.run).name, "count": args.count}
     common |= {"device": "cpu", "machine": machine(), "threads": args.threads}
-    common |= {"torch": torch.__version__, "graphinv": __version__, "command": command_line(sys.argv[1:])}
+    common |= {"torch": torch.__version__, "graphinv": __version__, "command": command_line("gdss_sampling.py")}
     for text in args.samplers:
         sampler_of(text, model.generator.config.sampler)  # a mistake is found before anything is drawn
     for text in tqdm(args.samplers, unit="sampler", disable=None):

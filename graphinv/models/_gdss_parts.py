@@ -22,27 +22,24 @@ from graphinv.diffusion import (
 from graphinv.errors import InputError
 from graphinv.graphs import DenseGraphs, GraphBatch
 from graphinv.models.settings import GDSSConfig, SamplerConfig
-from graphinv.nn import ScoreNetworkA, ScoreNetworkX, ScoreNetworkX_GMH, TimedNetwork
+from graphinv.nn import ScoreNetworkA, ScoreNetworkX, ScoreNetworkX_GMH
 
 __all__ = ["make_networks", "make_sde", "make_solver", "quantise"]
 
-_TIME = 8  # features of the time that a node of a timed network carries
-
 
 def make_networks(c: GDSSConfig) -> tuple[nn.Module, nn.Module]:
-    """Return the node and the edge network of ``c``, whose ``network`` is "gdss" or "timed"."""
-    width = _TIME if c.network == "timed" else 0
-    inputs, edges = c.features + width, (c.mlp_layers, c.channels_init, c.channels)
+    """Return the node and the edge network of ``c``, whose ``network`` is "gdss"."""
     node: nn.Module
+    edges = (c.mlp_layers, c.channels_init, c.channels)
     if c.node_network == "gcn":
-        node = ScoreNetworkX(inputs, c.node_depth, c.node_hidden, c.features)
+        node = ScoreNetworkX(c.features, c.node_depth, c.node_hidden)
     else:
-        node = ScoreNetworkX_GMH(inputs, c.node_depth, c.node_hidden, c.attention, *edges, c.heads, c.features)
-    edge: nn.Module = ScoreNetworkA(inputs, c.edge_depth, c.edge_hidden, c.attention, *edges, c.channels_final, c.heads)
-    return (TimedNetwork(node, width), TimedNetwork(edge, width)) if width else (node, edge)
+        node = ScoreNetworkX_GMH(c.features, c.node_depth, c.node_hidden, c.attention, *edges, c.heads)
+    return node, ScoreNetworkA(c.features, c.edge_depth, c.edge_hidden, c.attention, *edges, c.channels_final, c.heads)
 
 
 def make_sde(name: str, low: float, high: float) -> SDE:
+    """Return the SDE of that name, "vp", "ve" or "subvp", with beta or sigma from ``low`` to ``high``."""
     kinds: dict[str, type[VPSDE] | type[VESDE]] = {"vp": VPSDE, "subvp": SubVPSDE, "ve": VESDE}
     if name not in kinds:
         raise InputError(f"unknown SDE {name!r}; available: {', '.join(kinds)}")
@@ -56,6 +53,8 @@ def make_solver(sampler: SamplerConfig) -> Solver:
         return S4(corrector)
     if sampler.solver == "exponential":
         return Exponential(multistep=True, corrector=corrector)
+    if sampler.solver == "flow":
+        return Exponential(stochastic=False, multistep=True)
     if sampler.solver == "heun":
         return Heun()
     predictor = ReverseDiffusion() if sampler.solver == "reverse" else EulerMaruyama()

@@ -36,7 +36,7 @@ from graphinv.nn import JointScoreNetwork
 
 __all__ = ["GDSS", "make_solver", "quantise"]
 
-SPREAD = 0.5  # standard deviation of the data, for networks that read the time
+SPREAD = 0.5  # standard deviation of the data, for the network that reads the time
 
 
 class GDSS(GraphGenerator):
@@ -114,11 +114,7 @@ class GDSS(GraphGenerator):
         if self.config.network == "gdss":
             return self.sde.score(DenseGraphs(self.node_net(g), self.edge_net(g), g.mask), t)
         seen = network_input(self.sde, g, t, SPREAD)
-        if self.config.network == "ppgn":
-            out: DenseGraphs = self.joint_net(seen, t)
-        else:
-            out = DenseGraphs(self.node_net(seen, t), self.edge_net(seen, t), g.mask)
-        score: DenseGraphs = network_score(self.sde, g, out, t, SPREAD)
+        score: DenseGraphs = network_score(self.sde, g, self.joint_net(seen, t), t, SPREAD)
         return score
 
     def prior(self, like: DenseGraphs, noise: Noise) -> DenseGraphs:
@@ -176,7 +172,7 @@ class GDSS(GraphGenerator):
         """Return the denoising score matching losses of nodes and edges (arXiv:2202.02514, equations 5 to 7).
 
         Each is the mean over graphs of half the sum over entries (both triangles) of (score std + z)^2, at one time
-        per graph drawn from U(1e-5, 1). Networks that read the time: of (output - target)^2, see
+        per graph drawn from U(1e-5, 1). Of a network that reads the time: of (output - target)^2, see
         ``graphinv.diffusion.precondition``.
         """
         g0 = self.to_fields(batch)
@@ -253,7 +249,7 @@ class GDSS(GraphGenerator):
         empty = weight.new_zeros(len(counts), size, self.config.features)
         like = DenseGraphs(empty, weight.new_zeros(len(counts), size, size), mask)
         noise: Noise = PerGraphNoise((ids + (seed << 32)).to(weight.device))
-        times = time_grid(sampler.steps).to(weight.device)
+        times = time_grid(sampler.steps, early=sampler.early).to(weight.device)
         solver = solver or make_solver(sampler)
         prior = self.prior(like, noise)
         args = (solver, self.sde, self.score, prior, times, noise)

@@ -6,6 +6,7 @@ choice of strings; defaults are the paper's for QM9, but for the sampler.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields
 from typing import Literal, get_args, get_origin, get_type_hints
 
@@ -29,7 +30,7 @@ class SamplerConfig:
 
     Attributes:
         solver: "s4" or "exponential" (one network call per step), "reverse" or "euler" (two with the corrector, one
-            without), or "heun" (two, the probability flow without any noise or corrector).
+            without); "flow" (one) or "heun" (two) follow the probability flow without any noise or corrector.
         steps: solver steps; the paper uses 1000.
         snr: signal-to-noise ratio of the Langevin corrector; 0 switches it off.
         scale_eps: factor on the corrector's noise.
@@ -37,21 +38,24 @@ class SamplerConfig:
         denoise: end in the posterior mean of the data (one closing network call in place of the last step).
         decode: "argmax" of the node types inside the mask, or "threshold" (the paper's code: entries above .5, nodes
             without one are dropped). Graphs without types keep all their nodes.
+        early: above 1 makes steps short near noise and long near data; 1 spaces them evenly, as the paper.
     """
 
-    solver: Literal["s4", "exponential", "reverse", "euler", "heun"] = "s4"
+    solver: Literal["s4", "exponential", "flow", "reverse", "euler", "heun"] = "s4"
     steps: int = 100
     snr: float = 0.2
     scale_eps: float = 0.7
     norm: Literal["graph", "batch"] = "graph"
     denoise: bool = True
     decode: Literal["argmax", "threshold"] = "argmax"
+    early: float = 1.0
 
     def __post_init__(self) -> None:
         check_choices(self)
-        if self.steps < 1 or not self.snr >= 0 or not self.scale_eps >= 0:
+        if self.steps < 1 or not self.snr >= 0 or not self.scale_eps >= 0 or not 0 < self.early < math.inf:
             raise InputError(
-                f"expected steps >= 1, snr >= 0 and scale_eps >= 0, got {self.steps}, {self.snr} and {self.scale_eps}"
+                "expected steps >= 1, snr >= 0, scale_eps >= 0 and early > 0, "
+                f"got {self.steps}, {self.snr}, {self.scale_eps} and {self.early}"
             )
 
 
@@ -71,9 +75,9 @@ class GDSSConfig:
         edge_high: the same at t = 1.
         prior: what sampling starts from: "standard" (N(0, 1), as the paper, though its processes end elsewhere) or
             "matched" (the mean and variance that the forward process has at t = 1, from the training graphs).
-        network: "gdss" (the paper's two networks, which do not read the time), "timed" (the same, which do) or "ppgn"
-            (one network for nodes and edges that reads the time, of the layers of PARD: node_hidden, edge_hidden,
-            edge_depth and heads are its shape).
+        network: "gdss" (the paper's two networks, which do not read the time) or "ppgn" (one network for nodes and
+            edges that reads the time, of the layers of PARD: node_hidden, edge_hidden, edge_depth and heads are its
+            shape).
         node_network: "gcn", or "gmh" (attention, as the second ZINC250k model).
         node_depth: layers of the node network.
         node_hidden: width of the node network.
@@ -98,7 +102,7 @@ class GDSSConfig:
     edge_low: float = 0.1
     edge_high: float = 1.0
     prior: Literal["standard", "matched"] = "standard"
-    network: Literal["gdss", "timed", "ppgn"] = "gdss"
+    network: Literal["gdss", "ppgn"] = "gdss"
     node_network: Literal["gcn", "gmh"] = "gcn"
     node_depth: int = 2
     node_hidden: int = 16

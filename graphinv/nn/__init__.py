@@ -1,9 +1,9 @@
-"""Networks on padded graphs: building blocks and the score networks of GDSS."""
+"""Networks on padded graphs: building blocks and the score networks of GDSS, and one of PARD's layers."""
 
 from graphinv.nn.attention import AttentionLayer, DenseGCNConv
 from graphinv.nn.embed import MLP
+from graphinv.nn.joint import JointScoreNetwork
 from graphinv.nn.score import ScoreNetworkA, ScoreNetworkX, ScoreNetworkX_GMH
-from graphinv.nn.timed import JointScoreNetwork, TimedNetwork
 
 __all__ = [
     "MLP",
@@ -13,5 +13,4 @@ __all__ = [
     "ScoreNetworkA",
     "ScoreNetworkX",
     "ScoreNetworkX_GMH",
-    "TimedNetwork",
 ]

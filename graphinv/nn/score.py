@@ -25,7 +25,6 @@ class ScoreNetworkX(nn.Module):
         features: F, node features.
         depth: number of convolutions.
         hidden: width of each.
-        outputs: numbers per node; ``features`` if None.
 
     Example:
         >>> net = ScoreNetworkX(4, depth=2, hidden=16)
@@ -34,17 +33,16 @@ class ScoreNetworkX(nn.Module):
         (torch.Size([2, 5, 4]), 8564)
     """
 
-    def __init__(self, features: int, depth: int, hidden: int, outputs: int | None = None) -> None:
+    def __init__(self, features: int, depth: int, hidden: int) -> None:
         super().__init__()
-        self.features = features
         widths = [features] + [hidden] * depth
         self.layers = nn.ModuleList(DenseGCNConv(a, b) for a, b in zip(widths[:-1], widths[1:], strict=True))
         total = features + depth * hidden
-        self.final = MLP(3, total, 2 * total, outputs or features)
+        self.final = MLP(3, total, 2 * total, features)
 
     def forward(self, g: DenseGraphs) -> Tensor:
-        """Return ``[B, M, outputs]``, zero in the padding."""
-        x, adj = _checked(g, self.features)
+        """Return ``[B, M, F]``, zero in the padding."""
+        x, adj = _checked(g, self.final.widths[-1])
         unit = torch.eye(adj.size(-1), dtype=torch.bool, device=adj.device)
         adj = normalise(adj.masked_fill(unit, 1.0))
         kept = [x]
@@ -63,7 +61,6 @@ class ScoreNetworkX_GMH(nn.Module):
         channels_init, channels: powers of adj read, edge channels between layers.
         edge_layers: linear maps of the edge MLPs.
         heads: attention heads.
-        outputs: numbers per node; ``features`` if None.
 
     Example:
         >>> net = ScoreNetworkX_GMH(9, depth=2, hidden=16, attention=16, edge_layers=3)
@@ -82,10 +79,9 @@ class ScoreNetworkX_GMH(nn.Module):
         channels_init: int = 2,
         channels: int = 8,
         heads: int = 4,
-        outputs: int | None = None,
     ) -> None:
         super().__init__()
-        self.features, self.channels_init = features, channels_init
+        self.channels_init = channels_init
         self.layers = nn.ModuleList(
             AttentionLayer(
                 hidden if k else features,
@@ -100,11 +96,11 @@ class ScoreNetworkX_GMH(nn.Module):
             for k in range(depth)
         )
         total = features + depth * hidden
-        self.final = MLP(3, total, 2 * total, outputs or features)
+        self.final = MLP(3, total, 2 * total, features)
 
     def forward(self, g: DenseGraphs) -> Tensor:
-        """Return ``[B, M, outputs]``, zero in the padding."""
-        x, adj = _checked(g, self.features)
+        """Return ``[B, M, F]``, zero in the padding."""
+        x, adj = _checked(g, self.final.widths[-1])
         mask = g.mask.unsqueeze(-1).to(x.dtype)
         pair_mask = to_pairs(g.pair_mask).to(x.dtype)
         pairs, kept = _powers(adj, self.channels_init), [x]

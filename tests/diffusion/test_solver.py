@@ -375,10 +375,19 @@ def test_time_grid_falls_from_one_to_eps_evenly_then_to_zero(steps):
         testing.assert_close(times[:-1].diff(), times.new_full((steps - 1,), -(1 - 1e-3) / (steps - 1)), "spacing")
 
 
-@pytest.mark.parametrize(("steps", "eps"), [(0, 0.1), (-1, 0.1), (3, 0.0), (3, 1.0), (3, -0.5)])
-def test_impossible_time_grids_are_refused(steps, eps):
+def test_early_shortens_the_steps_near_noise_and_keeps_the_ends():
+    times = time_grid(9, eps=1e-3, early=1.5)
+    steps = times[:-1].diff().neg()
+    assert float(times[0]) == 1 and float(times[-2]) == pytest.approx(1e-3) and float(times[-1]) == 0
+    assert bool((steps.diff() > 0).all()) and bool((time_grid(9, early=0.5)[:-1].diff().neg().diff() < 0).all())
+
+
+@pytest.mark.parametrize(
+    "given", [(0, 0.1), (-1, 0.1), (3, 0.0), (3, 1.0), (3, -0.5), (3, 0.1, 0.0), (3, 0.1, float("inf"))], ids=str
+)
+def test_impossible_time_grids_are_refused(given):
     with pytest.raises(InputError, match="steps >= 1"):
-        time_grid(steps, eps)
+        time_grid(*given)
 
 
 @pytest.mark.parametrize("sde", [VPSDE(0.1, 20.0), SubVPSDE(0.1, 20.0), VESDE(0.01, 50.0)], ids=str)

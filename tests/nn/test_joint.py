@@ -1,4 +1,4 @@
-"""Networks that read the time: the properties of any score network, and that the time matters."""
+"""The network of both fields: the properties of any score network, and that the time matters."""
 
 from __future__ import annotations
 
@@ -8,21 +8,15 @@ import torch
 from graphinv import testing
 from graphinv.errors import InputError
 from graphinv.graphs import DenseGraphs
-from graphinv.nn import JointScoreNetwork, ScoreNetworkA, ScoreNetworkX, TimedNetwork
+from graphinv.nn import JointScoreNetwork
 
 TIMES = torch.tensor([0.1, 0.4, 0.9])
 
 
-def networks(dtype=torch.float64):
+def network(dtype=torch.float64):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        joint = JointScoreNetwork(4, node_dim=16, edge_dim=8, layers=2, heads=4)
-        node = TimedNetwork(ScoreNetworkX(8, depth=2, hidden=16, outputs=4), width=4)
-        edge = TimedNetwork(ScoreNetworkA(8, layers=2, hidden=16, attention=16, edge_layers=2), width=4)
-    pair = lambda g, t: DenseGraphs(node(g, t), edge(g, t), g.mask)  # noqa: E731
-    for net in (joint, node, edge):
-        net.to(dtype)
-    return {"joint": joint, "pair": pair}
+        return JointScoreNetwork(4, node_dim=16, edge_dim=8, layers=2, heads=4).to(dtype)
 
 
 def graphs(dtype=torch.float64):
@@ -30,19 +24,17 @@ def graphs(dtype=torch.float64):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
-@pytest.mark.parametrize("name", ["joint", "pair"])
-def test_outputs_are_masked_symmetric_and_hollow(name, dtype):
+def test_outputs_are_masked_symmetric_and_hollow(dtype):
     g = graphs(dtype)
-    out = networks(dtype)[name](g, TIMES)
+    out = network(dtype)(g, TIMES)
     assert out.x.dtype == out.adj.dtype == dtype and out.x.shape == g.x.shape and out.adj.shape == g.adj.shape
     testing.assert_close(out.adj, out.adj.transpose(1, 2), "transpose")
     assert not out.adj.diagonal(dim1=1, dim2=2).any()
     assert not out.x[~g.mask].any() and not out.adj[~g.pair_mask].any()
 
 
-@pytest.mark.parametrize("name", ["joint", "pair"])
-def test_order_padding_and_batch_mates_do_not_matter(name):
-    net, g = networks()[name], graphs()
+def test_order_padding_and_batch_mates_do_not_matter():
+    net, g = network(), graphs()
     out = net(g, TIMES)
     order = torch.randperm(6, generator=torch.Generator().manual_seed(1))
     moved, expected = net(testing.permute_dense(g, order), TIMES), testing.permute_dense(out, order)
@@ -59,16 +51,15 @@ def test_order_padding_and_batch_mates_do_not_matter(name):
         testing.assert_close(alone.adj[0], out.adj[k, :size, :size], "pairs of a graph alone")
 
 
-@pytest.mark.parametrize("name", ["joint", "pair"])
-def test_time_matters_to_nodes_and_pairs(name):
-    net, g = networks()[name], graphs()
+def test_time_matters_to_nodes_and_pairs():
+    net, g = network(), graphs()
     with torch.no_grad():
         early, late = net(g, torch.tensor(0.1)), net(g, torch.tensor(0.9))
     assert float((early.x - late.x).abs().max()) > 1e-3 and float((early.adj - late.adj).abs().max()) > 1e-4
 
 
-def test_all_weights_of_the_joint_network_are_used_but_for_what_nothing_reads():
-    net, g = networks()["joint"], graphs()
+def test_all_weights_are_used():
+    net, g = network(), graphs()
     out = net(g, TIMES)
     (out.x.square().sum() + out.adj.square().sum()).backward()
     assert [name for name, p in net.named_parameters() if p.grad is None] == []
@@ -76,4 +67,4 @@ def test_all_weights_of_the_joint_network_are_used_but_for_what_nothing_reads():
 
 def test_another_number_of_features_is_refused():
     with pytest.raises(InputError, match="4"):
-        networks()["joint"](testing.random_dense(2, max_nodes=4, features=5, dtype=torch.float64), TIMES[:2])
+        network()(testing.random_dense(2, max_nodes=4, features=5, dtype=torch.float64), TIMES[:2])

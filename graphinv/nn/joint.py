@@ -1,6 +1,6 @@
-"""Score networks that read the time: the two of GDSS with time beside the node features, and one for both fields.
+"""One score network for nodes and adjacency that reads the time, of the layers of PARD (arXiv:2402.03687).
 
-What they return is not a score but the network of ``graphinv.diffusion.precondition``: inputs and targets of unit
+What it returns is not a score but the network of ``graphinv.diffusion.precondition``: inputs and targets of unit
 variance at every time.
 """
 
@@ -16,39 +16,11 @@ from graphinv.nn.embed import time_waves
 from graphinv.nn.norm import ResidualNorm
 from graphinv.nn.ppgn import PPGNLayer, mlp
 
-__all__ = ["JointScoreNetwork", "TimedNetwork"]
-
-
-class TimedNetwork(nn.Module):
-    """A network of ``graphinv.nn.score`` whose nodes carry ``width`` features of the time beside their own.
-
-    Args:
-        network: reads x ``[B, M, F + width]``.
-        width: features of the time.
-
-    Example:
-        >>> from graphinv.nn import ScoreNetworkX
-        >>> net = TimedNetwork(ScoreNetworkX(4 + 8, depth=2, hidden=16, outputs=4), width=8)
-        >>> g = DenseGraphs(torch.zeros(2, 5, 4), torch.zeros(2, 5, 5), torch.ones(2, 5, dtype=torch.bool))
-        >>> net(g, torch.tensor(0.5)).shape
-        torch.Size([2, 5, 4])
-    """
-
-    def __init__(self, network: nn.Module, width: int) -> None:
-        super().__init__()
-        self.network, self.waves = network, 4 * width
-        self.time = mlp(self.waves, self.waves, width)
-
-    def forward(self, g: DenseGraphs, t: Tensor) -> Tensor:
-        """Return what the network makes of ``g`` at ``t`` (``[B]`` or ``[]``)."""
-        time: Tensor = self.time(time_waves(t, self.waves, g.x.dtype))
-        time = time.reshape(-1, 1, time.size(-1)).expand(*g.x.shape[:2], -1)
-        out: Tensor = self.network(DenseGraphs(torch.cat([g.x, time], -1), g.adj, g.mask))
-        return out
+__all__ = ["JointScoreNetwork"]
 
 
 class JointScoreNetwork(nn.Module):
-    """Nodes and adjacency from one network: the layers of PARD (arXiv:2402.03687) with the whole graph as one block.
+    """Nodes and adjacency from the layers of PARD with the whole graph as one block.
 
     Args:
         features: F, node features.

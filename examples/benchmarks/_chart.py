@@ -1,8 +1,10 @@
-"""Line charts as self-contained SVG text: a few series over one axis, for pages of docs/benchmarks."""
+"""Charts as self-contained SVG text for pages of docs/benchmarks: lines over one axis, points by cost and quality."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from typing import NamedTuple
 from xml.sax.saxutils import escape
 
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 640, 300, 52, 150, 34, 44
@@ -36,9 +38,58 @@ def line_chart(title: str, x_label: str, series: Series, low: float, high: float
         parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
         parts += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colour}"/>' for x, y in at]
         parts.append(text(WIDTH - RIGHT + 12, TOP + 12 + 18 * number, name, "start", colour=colour))
+    return drawing(parts, HEIGHT)
+
+
+class Point(NamedTuple):
+    """A labelled value with its interval."""
+
+    x: float
+    y: float
+    low: float
+    high: float
+    label: str
+
+
+def cost_chart(title: str, x_label: str, series: dict[str, list[Point]]) -> str:
+    """Return the SVG of points with intervals: x on a logarithmic axis, y from 0; the names stand below."""
+    found = [point for points in series.values() for point in points]
+    first, last = math.log10(min(p.x for p in found)) - 0.1, math.log10(max(p.x for p in found)) + 0.2
+    top, right = 1.12 * max(p.high for p in found), WIDTH - 20
+
+    def place(x: float, y: float) -> tuple[float, float]:
+        across = (math.log10(x) - first) / (last - first)
+        return LEFT + across * (right - LEFT), HEIGHT - BOTTOM - y / top * (HEIGHT - TOP - BOTTOM)
+
+    parts = [text(LEFT, 20, title, "start", 14)]
+    for k in range(6):
+        y = place(10**first, k * top / 5)[1]
+        parts.append(f'<line x1="{LEFT}" y1="{y:.1f}" x2="{right}" y2="{y:.1f}" stroke="#ddd"/>')
+        parts.append(text(LEFT - 6, y + 4, f"{k * top / 5:.2g}", "end"))
+    ticks = [m * 10**e for e in range(math.floor(first), math.ceil(last) + 1) for m in (1, 2, 5)]
+    for tick in (t for t in ticks if first <= math.log10(t) <= last):
+        parts.append(text(place(tick, 0)[0], HEIGHT - BOTTOM + 16, f"{tick:g}", "middle"))
+    parts.append(text((LEFT + right) / 2, HEIGHT - 8, x_label, "middle"))
+    for number, (name, points) in enumerate(series.items()):
+        colour = COLOURS[number % len(COLOURS)]
+        for p in points:
+            (x, y), (_, low), (_, high) = place(p.x, p.y), place(p.x, p.low), place(p.x, p.high)
+            parts.append(
+                f'<line x1="{x:.1f}" y1="{low:.1f}" x2="{x:.1f}" y2="{high:.1f}" stroke="{colour}" stroke-width="2"/>'
+            )
+            parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="{colour}"/>')
+            parts.append(text(x, high - 7, p.label, "middle", colour=colour))
+        y = HEIGHT + 16 + 18 * number
+        parts.append(f'<circle cx="{LEFT + 4}" cy="{y - 4}" r="4" fill="{colour}"/>')
+        parts.append(text(LEFT + 14, y, name, "start", colour=colour))
+    return drawing(parts, HEIGHT + 10 + 18 * len(series))
+
+
+def drawing(parts: list[str], height: int) -> str:
+    """Return the SVG of ``parts``."""
     body = "\n".join(parts)
-    head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-family="sans-serif">'
-    return f'{head}\n<rect width="{WIDTH}" height="{HEIGHT}" fill="white"/>\n{body}\n</svg>\n'
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" font-family="sans-serif">'
+    return f'{head}\n<rect width="{WIDTH}" height="{height}" fill="white"/>\n{body}\n</svg>\n'
 
 
 def text(x: float, y: float, words: str, anchor: str, size: int = 11, colour: str = "#333") -> str:

@@ -1,9 +1,9 @@
 r"""Quality against cost of GDSS samplers: molecules per second, validity, NSPDK and FCD, for any run.
 
-A sampler is NAME:STEPS with changes, such as "s4:100", "s4:25:snr=0.3" or, as the official code samples,
-"reverse:1000:norm=batch,denoise=false,decode=threshold". Each draws --count molecules once per seed on --threads
-threads; they are judged under gdss-2022: validity without correction over all samples, then FCD and NSPDK of the
-corrected molecules against the test split. JSON lines:
+A side is RUN=SAMPLER: a run directory, trained here or converted, and NAME:STEPS with changes, such as "s4:100",
+"s4:25:snr=0.3" or, as the official code samples, "reverse:1000:norm=batch,denoise=false,decode=threshold". Each side
+draws --count molecules once per seed on --threads threads; they are judged under gdss-2022: validity without correction
+over all samples, then FCD and NSPDK of the corrected molecules against the test split. JSON lines:
 
   molecules_per_s   wall clock, of the drawing alone; molecules_per_cpu_s by CPU seconds
   calls             network calls of one molecule; a call of both networks is two
@@ -12,9 +12,9 @@ corrected molecules against the test split. JSON lines:
 Tune on seeds that are not reported: FCD falls with the number of samples, so compare at equal --count.
 
 Examples:
-  python examples/benchmarks/gdss_sampling.py runs/qm9 --reference qm9.graphs --count 1000 --seeds 0
-  python examples/benchmarks/gdss_sampling.py runs/official --reference qm9.graphs --seeds 10 11 12 \
-      --samplers s4:100 s4:25:snr=0.3 --out gdss_sampling.jsonl
+  python examples/benchmarks/gdss_sampling.py runs/qm9=s4:100 --reference qm9.graphs --count 1000 --seeds 0
+  python examples/benchmarks/gdss_sampling.py runs/official=s4:100 runs/official=exponential:24:snr=0.22,early=1.75 \
+      --reference qm9.graphs --seeds 10 11 12 --out gdss_sampling.jsonl
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from pard import machine
@@ -46,9 +46,27 @@ def sampler_of(text: str, own: SamplerConfig) -> SamplerConfig:
     return replace(own, solver=solver, steps=int(steps), **{key: CHANGES[key](value) for key, value in pairs})
 
 
-def measure(model: MoleculeGenerator, text: str, seed: int, args: argparse.Namespace, store: GraphStore) -> dict:
-    """Return the line of one sampler and seed."""
-    sampler = sampler_of(text, model.generator.config.sampler)
+class Side(NamedTuple):
+    """A run with a sampler."""
+
+    run: str
+    text: str
+    model: MoleculeGenerator
+    sampler: SamplerConfig
+
+    @classmethod
+    def of(cls, side: str) -> Side:
+        """Read RUN=SAMPLER."""
+        path, _, text = side.partition("=")
+        if not text:
+            raise SystemExit(f"a side is RUN=SAMPLER, such as runs/qm9=s4:100, got {side}")
+        model = MoleculeGenerator.load(path)
+        return cls(Path(path).name, text, model, sampler_of(text, model.generator.config.sampler))
+
+
+def measure(side: Side, seed: int, args: argparse.Namespace, store: GraphStore) -> dict[str, Any]:
+    """Return the figures of one side and seed."""
+    model, sampler = side.model, side.sampler
     model.sample(8, seed=seed, sampler=replace(sampler, steps=2), progress=False)
     start = time.process_time()
     drawn = model.sample(args.count, seed=seed, sampler=sampler, batch_size=args.batch_size, progress=False)
@@ -69,32 +87,29 @@ def command_line(script: str) -> str:
     """Return the command of this run, without its output file and with the names alone of folders and stores."""
     arguments = sys.argv[1:]
     kept = [a for before, a in zip(["", *arguments], arguments, strict=False) if "--out" not in (before, a)]
-    return shlex.join(["python", f"examples/benchmarks/{script}", *(Path(a).name for a in kept)])
+    names = (Path(a).name if "=" not in a else f"{Path(a.split('=')[0]).name}={a.split('=', 1)[1]}" for a in kept)
+    return shlex.join(["python", f"examples/benchmarks/{script}", *names])
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", help="a run directory, trained here or converted")
+    parser.add_argument("sides", nargs="+", metavar="RUN=SAMPLER", help="a run directory and a sampler")
     parser.add_argument("--reference", required=True, help="store of the data, with its test split")
-    parser.add_argument("--samplers", nargs="+", default=["s4:100", "s4:50", "s4:25"], metavar="NAME:STEPS[:KEY=VALUE]")
     parser.add_argument("--seeds", type=int, nargs="+", default=[10, 11, 12], help="default: 10 11 12")
     parser.add_argument("--count", type=int, default=10_000, help="molecules per seed (default 10000)")
     parser.add_argument("--batch-size", type=int, default=1024, help="molecules per network call (default 1024)")
     parser.add_argument("--repeats", type=int, default=100, help="bootstrap draws of the intervals, 0 for none")
     parser.add_argument("--threads", type=int, default=1, help="default 1")
-    parser.add_argument("--label", default=None, help="name of the model in the lines; default: of its folder")
     parser.add_argument("--out", type=Path, help="append the lines to this file as well")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    model, store = MoleculeGenerator.load(args.run), GraphStore.open(args.reference)
-    common = {"name": "gdss_sampling", "model": args.label or Path(args.run).name, "count": args.count}
-    common |= {"device": "cpu", "machine": machine(), "threads": args.threads}
+    store, sides = GraphStore.open(args.reference), [Side.of(side) for side in args.sides]
+    common = {"count": args.count, "device": "cpu", "machine": machine(), "threads": args.threads}
     common |= {"torch": torch.__version__, "graphinv": __version__, "command": command_line("gdss_sampling.py")}
-    for text in args.samplers:
-        sampler_of(text, model.generator.config.sampler)  # a mistake is found before anything is drawn
-    for text in tqdm(args.samplers, unit="sampler", disable=None):
+    for side in tqdm(sides, unit="side", disable=None):
+        told = {"name": "gdss_sampling", "model": side.run, "sampler": side.text}
         for seed in args.seeds:
-            line = json.dumps({**common, "sampler": text, "seed": seed, **measure(model, text, seed, args, store)})
+            line = json.dumps({**told, "seed": seed, **measure(side, seed, args, store), **common})
             print(line, flush=True)
             if args.out:
                 with args.out.open("a") as file:

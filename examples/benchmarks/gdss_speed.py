@@ -8,7 +8,7 @@ A side is RUN=SAMPLER, a run directory and a sampler as in gdss_sampling.py.
 
 Example:
   python examples/benchmarks/gdss_speed.py --peer GDSS --checkpoint GDSS/checkpoints/QM9/gdss_qm9.pth \
-      --reference qm9.graphs --sides runs/official=s4:100 runs/official=exponential:30:snr=0.25,early=1.5
+      --reference qm9.graphs --sides runs/official=s4:100 runs/official=exponential:24:snr=0.22,early=1.75
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from typing import Any
 
 import torch
 from _gdss_peer import Official
-from gdss_sampling import command_line, sampler_of
+from gdss_sampling import Side, command_line
 from pard import machine
 from tqdm import tqdm
 
-from graphinv import GraphLoader, GraphStore, MoleculeGenerator, __version__
+from graphinv import GraphLoader, GraphStore, __version__
 from graphinv.graphs import GraphBatch
 from graphinv.models import GDSS
 
@@ -92,13 +92,9 @@ def main() -> None:
     counts = ours.draw_node_counts(args.batch_size, 0)
     batch = store.batch(next(iter(GraphLoader(store, "train", args.batch_size, bucket=False).batch_indices())))
     drawing: dict[str, Turn] = {"peer s4:100": partial(peer.draw, counts)}
-    for side in args.sides:
-        run, text = side.split("=", 1)
-        model = MoleculeGenerator.load(run).generator
-        sampler = sampler_of(text, model.config.sampler)
-        drawing[f"{Path(run).name} {text}"] = partial(
-            model.sample, len(counts), num_nodes=counts, batch_size=len(counts), sampler=sampler
-        )
+    for side in map(Side.of, args.sides):
+        draw = partial(side.model.generator.sample, len(counts), num_nodes=counts, batch_size=len(counts))
+        drawing[f"{side.run} {side.text}"] = partial(draw, sampler=side.sampler)
     fields = peer.padded(ours.to_fields(batch))
     training: dict[str, Turn] = {"peer": partial(peer.step, fields), "preset qm9": training_step(ours, batch)}
     for what, sides in (("gdss_draw", drawing), ("gdss_step", training)):

@@ -117,3 +117,14 @@ def test_reading_one_triangle_is_exact_for_symmetric_maps():
     off = 1 - torch.eye(5, dtype=torch.float64)
     expected = (full + full.transpose(1, 2)) * off
     testing.assert_close(from_pairs(2 * net.channels_first(pairs.unsqueeze(0))[0], 5), expected, "one triangle")
+
+
+def test_a_layer_used_in_inference_mode_trains_afterwards():
+    g, mask, pair_mask = example(nodes=4)
+    layer = randomise(AttentionLayer(3, 4, 4, 2, 3, 2, heads=2))
+    pairs = torch.stack([to_pairs(g.adj), to_pairs(g.adj @ g.adj)])
+    with torch.inference_mode():
+        layer(g.x, pairs, mask, pair_mask)
+    nodes, edges = layer(g.x, pairs, mask, pair_mask)
+    (nodes.sum() + edges.sum()).backward()
+    assert all(bool(p.grad.isfinite().all()) for p in layer.parameters())

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from graphinv.nn.block_context import BlockContext
 
-__all__ = ["BlockLayout", "CleanLayout", "ParallelLayout", "StepLayout"]
+__all__ = ["BlockLayout", "CleanLayout", "ParallelLayout", "StepLayout", "WholeLayout"]
 
 
 class BlockLayout(Protocol):
@@ -95,6 +95,22 @@ class CleanLayout:
     def _by_head(self, logits: Tensor, values: Tensor) -> Tensor:
         heads = logits.size(-1)
         return values.reshape(*values.shape[:-1], heads, values.size(-1) // heads).transpose(-3, -2)  # [*, H, M, V]
+
+
+class WholeLayout(CleanLayout):
+    """The whole graph as one block: every node and pair reads all nodes that exist.
+
+    Args:
+        mask: ``[B, M]`` bool, the nodes that exist.
+    """
+
+    def __init__(self, mask: Tensor) -> None:
+        super().__init__((~mask).to(torch.long), mask)
+
+    def product(self, k: int, left: Tensor, right: Tensor) -> Tensor:
+        """Return the products ``[B, M, M, D]``; one matrix product of M x M per channel."""
+        left = left * self.node_mask[:, None, :, None].to(left.dtype)
+        return _channels_last(_channels(left) @ _channels(right))
 
 
 class ParallelLayout(CleanLayout):

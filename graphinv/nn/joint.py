@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from graphinv.errors import InputError
 from graphinv.graphs import DenseGraphs
-from graphinv.nn.block_layout import CleanLayout
+from graphinv.nn.block_layout import WholeLayout
 from graphinv.nn.embed import time_waves
 from graphinv.nn.norm import ResidualNorm
 from graphinv.nn.ppgn import PPGNLayer, mlp
@@ -49,7 +49,7 @@ class JointScoreNetwork(nn.Module):
         if g.x.dim() != 3 or g.x.size(-1) != self.features:
             raise InputError(f"this network reads x [B, M, {self.features}] and adj [B, M, M], got {list(g.x.shape)}")
         clean, size = g.masked(), g.mask.size(1)
-        layout = CleanLayout((~g.mask).to(torch.long), g.mask)  # a second block of the padding: nothing reads it
+        layout = WholeLayout(g.mask)
         width = self.node_in.out_features
         time = self.time(time_waves(t, width, g.x.dtype)).reshape(-1, 1, width + self.pair_in.out_features)
         node_time, pair_time = time.split([width, self.pair_in.out_features], -1)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from graphinv.nn.block_context import BlockContext
-from graphinv.nn.block_layout import CleanLayout, ParallelLayout, StepLayout
+from graphinv.nn.block_layout import CleanLayout, ParallelLayout, StepLayout, WholeLayout
 from graphinv.testing import assert_close
 
 D, H = 3, 2
@@ -198,3 +198,17 @@ def test_contexts_are_cut_into_graphs_and_joined_again():
         size = part.mask.size(1)
         assert torch.equal(joined.right[:, g, :, :size, :size], part.right[:, 0])
         assert not joined.left[:, g, :, :, size:].any() and not joined.row[:, g, size:].any()
+
+
+def test_the_whole_graph_as_one_block_is_the_clean_layout_of_one_block():
+    _, mask = padded()
+    whole, clean = WholeLayout(mask), CleanLayout((~mask).long() * FAR, mask)
+    left, right, logits = values(4, 5, 5, D), values(4, 5, 5, D, seed=1), values(4, 5, 5, H, seed=2)
+    pair = mask[:, :, None] & mask[:, None]
+    products = [layout.product(0, left, right)[pair] for layout in (whole, clean)]
+    assert_close(products[0], products[1], "products")
+    nodes = values(4, 5, H * D, seed=3)
+    for ours, theirs in zip(*(layout.attend(0, logits, left, nodes) for layout in (whole, clean)), strict=True):
+        assert_close(ours[mask], theirs[mask], "attention")
+    wild = left.masked_fill(~pair.unsqueeze(-1), 1e9)
+    assert_close(whole.product(0, wild, right)[pair], products[0], "products with rubbish in the padding")

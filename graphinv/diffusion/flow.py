@@ -7,6 +7,7 @@ the noise it comes from, times the volume change along the way.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -69,12 +70,21 @@ def follow_flow(
 
 @torch.no_grad()
 def log_density(
-    system: Any, score: Score, g: State, noise: Noise, *, steps: int = 100, start: float = 1e-3, probes: int = 1
+    system: Any,
+    score: Score,
+    g: State,
+    noise: Noise,
+    *,
+    steps: int = 100,
+    start: float = 1e-3,
+    probes: int = 1,
+    prior: Callable[[State], Tensor] | None = None,
 ) -> Tensor:
-    """Return ``[B]`` log densities in nats at time ``start``, of noise N(0, 1) carried along the probability flow.
+    """Return ``[B]`` log densities in nats at time ``start``, of the prior carried along the probability flow.
 
-    An adjacency counts each pair once. The divergence is Hutchinson's estimate, z . dF z with random z, unbiased;
-    ``probes`` draws are averaged and held fixed along the way. ``score`` must be differentiable.
+    ``prior`` gives the log densities ``[B]`` of states at time 1; None is N(0, 1). An adjacency counts each pair once.
+    The divergence is Hutchinson's estimate, z . dF z with random z, unbiased; ``probes`` draws are averaged and held
+    fixed along the way. ``score`` must be differentiable.
 
     Raises:
         InputError: fewer than one step or probe, or ``start`` not in (0, 1).
@@ -98,6 +108,8 @@ def log_density(
         second, end_rate = _with_divergence(system, score, moved, later, directions)
         g = system.apply(lambda sde, x, a, b, h=s - t: (x + 0.5 * h * (a + b),), g, first, second)[0]
         change += 0.5 * (s - t) * (rate + end_rate)
+    if prior is not None:
+        return change + prior(g)
     square = _total(g, [x.square() for x in _fields(system, g)])
     return change - 0.5 * square - 0.5 * math.log(2 * math.pi) * _entries(g)
 

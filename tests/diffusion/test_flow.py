@@ -79,6 +79,18 @@ def test_the_density_of_gaussian_data_is_that_of_the_flow_in_closed_form(sde):
     torch.testing.assert_close(found, normal.sum(1), rtol=0, atol=2e-3)
 
 
+@pytest.mark.parametrize("sde", [VPSDE(0.1, 5.0), VESDE(0.1, 1.0)], ids=str)
+def test_with_the_prior_where_the_process_ends_the_density_is_that_of_the_data(sde):
+    (a, u), (b, v) = moments(sde, 1e-3), moments(sde, 1.0)
+    x = torch.randn(5, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+    def normal(x, mean, variance):
+        return (-0.5 * (x - mean).square() / variance - 0.5 * math.log(2 * math.pi * variance)).sum(1)
+
+    found = log_density(sde, score_for(sde), x, GeneratorNoise(), steps=400, prior=lambda end: normal(end, b, v))
+    torch.testing.assert_close(found, normal(x, a, u), rtol=0, atol=2e-3)
+
+
 def test_the_density_of_graphs_counts_each_pair_once_and_nothing_of_the_padding():
     system = GraphSDE(VPSDE(0.1, 5.0), VESDE(0.1, 1.0))
     g = testing.random_dense(4, max_nodes=5, features=2, seed=0, dtype=torch.float64)

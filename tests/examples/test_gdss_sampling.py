@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib.util
 import json
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
+from graphinv import testing
+from graphinv.data import GraphStore
 from graphinv.models import GDSS, GDSSConfig, SamplerConfig
 from graphinv.mol import build_store
 
@@ -66,3 +70,61 @@ def test_a_sampler_is_the_models_own_with_changes(script):
     for wrong in ("s5:10", "s4:ten", "s4:10:speed=3"):
         with pytest.raises((ValueError, KeyError)):
             script.sampler_of(wrong, own)
+
+
+def test_plain_graphs_are_drawn_and_judged_and_the_page_has_a_row_of_real_ones(monkeypatch, tmp_path, capsys):
+    monkeypatch.syspath_prepend(str(FOLDER))
+    store = GraphStore.from_graphs(
+        testing.random_graphs(24, max_nodes=6, min_nodes=4, seed=0), split_id=[0] * 20 + [2] * 4
+    )
+    store.save(tmp_path / "some.graphs")
+    model = GDSS.seeded(GDSSConfig(features=4, max_nodes=6, node_input="degree", sampler=SamplerConfig(steps=2)), 0)
+    model.prepare(store, progress=False)
+    (tmp_path / "run").mkdir()
+    model.save(tmp_path / "run", metadata={"vocabulary": store.vocabulary.to_json()})
+    script = load("gdss_generic")
+    arguments = [tmp_path / "run", "--reference", tmp_path / "some.graphs", "--repeats", 3, "--seeds", 1, 2]
+    monkeypatch.setattr(sys, "argv", ["gdss_generic.py", *map(str, [*arguments, "--samplers", "own", "flow:3"])])
+    script.main()
+    lines = [json.loads(text) for text in capsys.readouterr().out.splitlines()]
+    assert [line["sampler"] for line in lines] == ["s4:2:snr=0.2,norm=graph,denoise=true"] * 2 + ["flow:3"] * 2
+    assert all(line["count"] == 4 and line["degree"]["value"] >= 0 for line in lines)
+    page = load("_gdss_page")
+    rows = page.generic(lines)
+    assert [row[:4] for row in rows] == [
+        ["some", "run", f"`{lines[0]['sampler']}`", "2"], ["some", "run", "`flow:3`", "2"],
+        ["some", "training graphs", "", ""],
+    ]  # fmt: skip
+    assert all(len(row) == len(page.GENERIC_HEADER) for row in rows)
+
+
+def test_sides_take_turns_and_are_compared_with_the_first(monkeypatch):
+    monkeypatch.syspath_prepend(str(FOLDER))
+    speed, order = load("gdss_speed"), []
+    seconds = speed.turns({side: lambda side=side: order.append(side) for side in ("peer", "ours")}, 2)
+    assert order == ["peer", "ours"] * 3 and [len(found) for found in seconds.values()] == [2, 2]
+    monkeypatch.setattr(
+        sys, "argv", ["gdss_speed.py", "--peer", "/somewhere/GDSS", "--sides", "/a/run=s4:9", "--out", "x"]
+    )
+    args = argparse.Namespace(threads=1, batch_size=64)
+    lines = speed.lines("gdss_draw", {"peer": [2.0, 4.0, 3.0], "ours": [1.0, 1.5, 1.0]}, args)
+    assert [(line["side"], line["times"], line["per_cpu_s"]) for line in lines] == [
+        ("peer", 1.0, 21.33), ("ours", 3.0, 64.0)
+    ]  # fmt: skip
+    assert lines[0]["command"] == "python examples/benchmarks/gdss_speed.py --peer GDSS --sides run=s4:9"
+    page = load("_gdss_page")
+    assert page.speed(lines) == [["`peer`", "64", "21", "1.00"], ["`ours`", "64", "64", "3.00"]]
+
+
+def test_charts_show_each_sampler_where_its_cost_and_quality_are(monkeypatch):
+    monkeypatch.syspath_prepend(str(FOLDER))
+    page = load("_gdss_page")
+    value = {"value": 2.5, "low": 2.4, "high": 2.6}
+    line = {"model": "m & m", "sampler": "s4:100", "seed": 1, "molecules_per_cpu_s": 80.0, "fcd": value, "nspdk": value}
+    made = page.charts([line, {**line, "sampler": "flow:8:early=1.5", "molecules_per_cpu_s": 500.0}])
+    assert set(made) == {"gdss_fcd.svg", "gdss_nspdk.svg"}
+    root = ElementTree.fromstring(made["gdss_fcd.svg"])
+    words = [node.text for node in root.iter() if node.tag.endswith("text")]
+    assert {"s4 100", "flow 8", "m & m"} <= set(words)
+    marks = [node for node in root.iter() if node.tag.endswith("circle")]
+    assert float(marks[0].get("cx")) < float(marks[1].get("cx")) and marks[0].get("cy") == marks[1].get("cy")

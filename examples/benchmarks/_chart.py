@@ -62,10 +62,12 @@ def cost_chart(title: str, x_label: str, series: dict[str, list[Point]]) -> str:
         return LEFT + across * (right - LEFT), HEIGHT - BOTTOM - y / top * (HEIGHT - TOP - BOTTOM)
 
     parts = [text(LEFT, 20, title, "start", 14)]
-    for k in range(6):
-        y = place(10**first, k * top / 5)[1]
+    decade = 10 ** math.floor(math.log10(top / 5))
+    step = next(m * decade for m in (1, 2, 5, 10) if m * decade >= top / 5)
+    for k in range(int(top / step) + 1):
+        y = place(10**first, k * step)[1]
         parts.append(f'<line x1="{LEFT}" y1="{y:.1f}" x2="{right}" y2="{y:.1f}" stroke="#ddd"/>')
-        parts.append(text(LEFT - 6, y + 4, f"{k * top / 5:.2g}", "end"))
+        parts.append(text(LEFT - 6, y + 4, f"{k * step:.3g}", "end"))
     ticks = [m * 10**e for e in range(math.floor(first), math.ceil(last) + 1) for m in (1, 2, 5)]
     for tick in (t for t in ticks if first <= math.log10(t) <= last):
         parts.append(text(place(tick, 0)[0], HEIGHT - BOTTOM + 16, f"{tick:g}", "middle"))

@@ -54,7 +54,7 @@ class Point(NamedTuple):
 def cost_chart(title: str, x_label: str, series: dict[str, list[Point]]) -> str:
     """Return the SVG of points with intervals: x on a logarithmic axis, y from 0; the names stand below."""
     found = [point for points in series.values() for point in points]
-    first, last = math.log10(min(p.x for p in found)) - 0.1, math.log10(max(p.x for p in found)) + 0.2
+    first, last = math.log10(min(p.x for p in found)) - 0.3, math.log10(max(p.x for p in found)) + 0.2
     top, right = 1.12 * max(p.high for p in found), WIDTH - 20
 
     def place(x: float, y: float) -> tuple[float, float]:
@@ -74,13 +74,13 @@ def cost_chart(title: str, x_label: str, series: dict[str, list[Point]]) -> str:
     parts.append(text((LEFT + right) / 2, HEIGHT - 8, x_label, "middle"))
     for number, (name, points) in enumerate(series.items()):
         colour = COLOURS[number % len(COLOURS)]
-        for p in points:
+        for place_of, p in enumerate(sorted(points)):  # labels above and below in turn, out of each other's way
             (x, y), (_, low), (_, high) = place(p.x, p.y), place(p.x, p.low), place(p.x, p.high)
             parts.append(
                 f'<line x1="{x:.1f}" y1="{low:.1f}" x2="{x:.1f}" y2="{high:.1f}" stroke="{colour}" stroke-width="2"/>'
             )
             parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="{colour}"/>')
-            parts.append(text(x, high - 7, p.label, "middle", colour=colour))
+            parts.append(text(x, low + 15 if place_of % 2 else high - 7, p.label, "middle", colour=colour))
         y = HEIGHT + 16 + 18 * number
         parts.append(f'<circle cx="{LEFT + 4}" cy="{y - 4}" r="4" fill="{colour}"/>')
         parts.append(text(LEFT + 14, y, name, "start", colour=colour))

@@ -88,7 +88,7 @@ class GDSSConfig:
         channels_init: powers of the adjacency that enter.
         channels: edge channels between layers.
         channels_final: edge channels after the last layer.
-        heads: attention heads; must divide attention and edge_hidden.
+        heads: attention heads; must divide attention and edge_hidden, of ppgn node_hidden.
         sampler: how samples are drawn unless told otherwise.
     """
 
@@ -124,9 +124,9 @@ class GDSSConfig:
             value = getattr(self, f.name)
             if f.type == "int" and value < 1:
                 raise InputError(f"{f.name} must be at least 1, got {value}")
-        widths = {"attention": self.attention, "edge_hidden": self.edge_hidden}
-        if self.node_network == "gmh" or self.network == "ppgn":
-            widths["node_hidden"] = self.node_hidden
+        widths = {"node_hidden": self.node_hidden} if self.network == "ppgn" or self.node_network == "gmh" else {}
+        if self.network == "gdss":
+            widths |= {"attention": self.attention, "edge_hidden": self.edge_hidden}
         for name, width in widths.items():
             if width % self.heads:
                 raise InputError(f"heads = {self.heads} must divide {name}, got {width}")

@@ -28,10 +28,11 @@ def network_score(system: Any, g: State, out: State, t: Tensor, spread: float) -
     """Return the score at ``g`` from the output ``out`` of the network.
 
     Example:
+        >>> import torch
         >>> from graphinv.diffusion import VESDE
         >>> x, t = torch.tensor([[2.0]]), torch.tensor(1.0)
-        >>> network_score(VESDE(0.1, 1.0), x, torch.zeros(1, 1), t, spread=1.0)  # of N(0, 1 + 1)
-        tensor([[-1.]])
+        >>> round(network_score(VESDE(0.1, 1.0), x, torch.zeros(1, 1), t, spread=1.0).item(), 4)  # of N(0, 1 + 1)
+        -1.0
     """
 
     def update(sde: SDE, x: Tensor, out: Tensor) -> tuple[Tensor, ...]:

@@ -73,7 +73,7 @@ def generic(lines: list[Line]) -> list[list[str]]:
         for (model, sampler), same in sides.items():
             cells = [data, model, f"`{sampler}`", str(len(same))]
             cells += [spread([line[key]["value"] for line in same], "", 4) for key in DISTANCES]
-            table.append([*cells, f"{statistics.mean(line['seconds'] for line in same):.1f}"])
+            table.append([*cells, f"{statistics.median(line['seconds'] for line in same):.1f}"])
         last = same[-1]
         real = [f"{last[key]['draws']:.4f} ± {last[key]['draws_spread']:.4f}" for key in DISTANCES]
         table.append([data, "training graphs", "", "", *real, ""])

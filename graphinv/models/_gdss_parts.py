@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from graphinv.diffusion import (
     S4,
@@ -24,7 +26,43 @@ from graphinv.graphs import DenseGraphs, GraphBatch
 from graphinv.models.settings import GDSSConfig, SamplerConfig
 from graphinv.nn import ScoreNetworkA, ScoreNetworkX, ScoreNetworkX_GMH
 
-__all__ = ["make_networks", "make_sde", "make_solver", "quantise"]
+__all__ = ["in_parts", "make_networks", "make_sde", "make_solver", "quantise"]
+
+PAIRS = 1 << 14  # entries of adj per call on a CPU: its caches hold the maps of so many
+
+
+def in_parts(
+    network: Callable[[DenseGraphs, Tensor], DenseGraphs], g: DenseGraphs, t: Tensor, pairs: int = PAIRS
+) -> DenseGraphs:
+    """Return ``network(g, t)``, on a CPU computed for few graphs of like size at a time; elsewhere in one call.
+
+    Args:
+        network: takes graphs and times ``[b]`` or ``[]``; one graph's result must not depend on the others.
+        g: x ``[B, M, F]`` and adj ``[B, M, M]``.
+        t: ``[B]`` or ``[]``.
+        pairs: entries of adj per call, where more than one graph is left.
+
+    Returns:
+        x and adj as ``network`` shapes them, zero beyond each graph's last node.
+    """
+    if g.mask.device.type != "cpu" or g.adj.numel() <= pairs:
+        return network(g, t)
+    width = g.mask.size(1)
+    sizes = (g.mask * torch.arange(1, width + 1)).amax(1).clamp(min=1)
+    order, start = torch.argsort(sizes, descending=True, stable=True), 0
+    ordered = sizes[order].tolist()
+    x, adj = torch.zeros_like(g.x), torch.zeros_like(g.adj)
+    while start < len(ordered):
+        size = ordered[start]
+        end = start + 1
+        while end < len(ordered) and (end - start + 1) * size**2 <= pairs and ordered[end] >= 0.8 * size:
+            end += 1
+        ids = order[start:end]
+        part = DenseGraphs(g.x[ids, :size], g.adj[ids, :size, :size], g.mask[ids, :size])
+        out = network(part, t[ids] if t.dim() else t)
+        x[ids, :size], adj[ids, :size, :size] = out.x, out.adj
+        start = end
+    return DenseGraphs(x, adj, g.mask)
 
 
 def make_networks(c: GDSSConfig) -> tuple[nn.Module, nn.Module]:

@@ -29,7 +29,7 @@ from graphinv.diffusion import (
 )
 from graphinv.errors import InputError
 from graphinv.graphs import DenseGraphs, GraphBatch
-from graphinv.models._gdss_parts import make_networks, make_sde, make_solver, quantise
+from graphinv.models._gdss_parts import in_parts, make_networks, make_sde, make_solver, quantise
 from graphinv.models.base import GraphGenerator
 from graphinv.models.settings import GDSSConfig, SamplerConfig
 from graphinv.nn import JointScoreNetwork
@@ -111,6 +111,9 @@ class GDSS(GraphGenerator):
 
     def score(self, g: DenseGraphs, t: Tensor) -> DenseGraphs:
         """Return the scores of both fields of ``g`` at ``t`` (``[B]`` or ``[]``)."""
+        return in_parts(self._score, g, t)
+
+    def _score(self, g: DenseGraphs, t: Tensor) -> DenseGraphs:
         if self.config.network == "gdss":
             return self.sde.score(DenseGraphs(self.node_net(g), self.edge_net(g), g.mask), t)
         seen = network_input(self.sde, g, t, SPREAD)

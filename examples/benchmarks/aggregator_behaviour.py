@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import argparse
 import inspect
-import json
 import logging
 import sys
 import warnings
@@ -30,6 +29,7 @@ from pathlib import Path
 
 import torch
 import torch_geometric
+from _lines import emit
 from torch import Tensor, nn
 from torch_geometric.nn import aggr as pyg
 from tqdm import tqdm
@@ -186,10 +186,7 @@ def main() -> None:
     command = {"command": "python examples/benchmarks/aggregator_behaviour.py"}
     for name in tqdm(args.aggregators, unit="aggregator", file=sys.stderr):
         line = {"name": "behaviour", "aggregator": name, **behaviour(AGGREGATORS[name]), **versions, **command}
-        print(json.dumps(line), flush=True)
-        if args.out:
-            with args.out.open("a") as file:
-                file.write(json.dumps(line) + "\n")
+        emit(line, args.out)
 
 
 if __name__ == "__main__":

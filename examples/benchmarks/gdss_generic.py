@@ -1,8 +1,8 @@
 r"""GDSS on sets of plain graphs: distances to the test graphs under gdss-2022, over seeds, for any run.
 
 Each seed draws as many graphs as the test split has. A sampler is "own" (the settings of the run) or NAME:STEPS with
-changes, as in gdss_sampling.py. Draws are as many training graphs in place of the samples,
---repeats times. JSON lines: degree, clustering, orbit, each with value, draws and draws_spread; seconds of drawing.
+changes, as in gdss_sampling.py. JSON lines: degree, clustering, orbit, each with value, draws (the same distance of as
+many training graphs, --repeats times) and draws_spread; seconds of drawing.
 
 Examples:
   graphinv data build community_small -o community_small.graphs
@@ -13,17 +13,23 @@ Examples:
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from pathlib import Path
 
 import torch
-from gdss_sampling import command_line, sampler_of
-from pard import machine
+from _lines import add_output, emit, setting
+from gdss_sampling import sampler_of
 from tqdm import tqdm
 
-from graphinv import GraphStore, __version__, evaluate
+from graphinv import GraphStore, evaluate
+from graphinv.models import SamplerConfig
 from graphinv.pipeline import load_generator
+
+
+def name_of(sampler: SamplerConfig) -> str:
+    """Return the sampler as NAME:STEPS with what plain graphs depend on."""
+    s = sampler
+    return f"{s.solver}:{s.steps}:snr={s.snr},norm={s.norm},denoise={str(s.denoise).lower()}"
 
 
 def main() -> None:
@@ -33,36 +39,24 @@ def main() -> None:
     parser.add_argument("--samplers", nargs="+", default=["own"], metavar="NAME:STEPS[:KEY=VALUE]")
     parser.add_argument("--seeds", type=int, nargs="+", default=list(range(5)), help="default: 0 1 2 3 4")
     parser.add_argument("--repeats", type=int, default=100, help="draws of training graphs (default 100)")
-    parser.add_argument("--threads", type=int, default=1, help="default 1")
     parser.add_argument("--label", default=None, help="name of the model in the lines; default: of its folder")
-    parser.add_argument("--out", type=Path, help="append the lines to this file as well")
+    add_output(parser)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     (model, _, _), store = load_generator(args.run), GraphStore.open(args.reference)
     own, count = model.config.sampler, store.indices("test").numel()
-    samplers = {text: own if text == "own" else sampler_of(text, own) for text in args.samplers}
+    samplers = {name_of(own) if text == "own" else text: sampler_of(text, own) for text in args.samplers}
     common = {"name": "gdss_generic", "data": Path(args.reference).stem, "model": args.label or Path(args.run).name}
-    common |= {"count": count, "device": "cpu", "machine": machine(), "threads": args.threads}
-    common |= {"torch": torch.__version__, "graphinv": __version__, "command": command_line("gdss_generic.py")}
+    common |= {"count": count, **setting("gdss_generic.py", args.threads)}
     todo = [(text, seed) for text in samplers for seed in args.seeds]
     for text, seed in tqdm(todo, unit="draw", disable=None):
         start = time.perf_counter()
         drawn = model.sample(count, seed=seed, sampler=samplers[text])
-        seconds = time.perf_counter() - start
+        seconds = round(time.perf_counter() - start, 1)
         options = {"protocol": "gdss-2022", "repeats": args.repeats, "seed": seed, "progress": False}
         distances = evaluate(drawn, reference=store, **options)["distances"]
         found = {key: {k: entry.get(k) for k in ("value", "draws", "draws_spread")} for key, entry in distances.items()}
-        s = samplers[text]
-        told = (
-            text
-            if text != "own"
-            else f"{s.solver}:{s.steps}:snr={s.snr},norm={s.norm},denoise={str(s.denoise).lower()}"
-        )
-        line = json.dumps({**common, "sampler": told, "seed": seed, "seconds": round(seconds, 1), **found})
-        print(line, flush=True)
-        if args.out:
-            with args.out.open("a") as file:
-                file.write(line + "\n")
+        emit({**common, "sampler": text, "seed": seed, "seconds": seconds, **found}, args.out)
 
 
 if __name__ == "__main__":

@@ -20,19 +20,16 @@ Examples:
 from __future__ import annotations
 
 import argparse
-import json
-import shlex
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from pard import machine
+from _lines import add_output, emit, setting
 from tqdm import tqdm
 
-from graphinv import GraphStore, MoleculeGenerator, __version__, evaluate
+from graphinv import GraphStore, MoleculeGenerator, evaluate
 from graphinv.models import SamplerConfig
 
 CHANGES: dict[str, Any] = {"snr": float, "scale_eps": float, "early": float, "norm": str, "decode": str}
@@ -40,7 +37,9 @@ CHANGES["denoise"] = {"true": True, "false": False}.__getitem__
 
 
 def sampler_of(text: str, own: SamplerConfig) -> SamplerConfig:
-    """Return the model's own sampler with solver, steps and changes of ``text``."""
+    """Return the model's own sampler with solver, steps and changes of ``text``, or unchanged for "own"."""
+    if text == "own":
+        return own
     solver, steps, *rest = text.split(":")
     pairs = (change.split("=") for change in rest[0].split(",")) if rest else ()
     return replace(own, solver=solver, steps=int(steps), **{key: CHANGES[key](value) for key, value in pairs})
@@ -83,14 +82,6 @@ def measure(side: Side, seed: int, args: argparse.Namespace, store: GraphStore) 
     return {"calls": drawn.evaluations, **{key: float(f"{rate:.4g}") for key, rate in rates.items()}, **line}
 
 
-def command_line(script: str) -> str:
-    """Return the command of this run, without its output file and with the names alone of folders and stores."""
-    arguments = sys.argv[1:]
-    kept = [a for before, a in zip(["", *arguments], arguments, strict=False) if "--out" not in (before, a)]
-    names = (Path(a).name if "=" not in a else f"{Path(a.split('=')[0]).name}={a.split('=', 1)[1]}" for a in kept)
-    return shlex.join(["python", f"examples/benchmarks/{script}", *names])
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("sides", nargs="+", metavar="RUN=SAMPLER", help="a run directory and a sampler")
@@ -99,21 +90,15 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=10_000, help="molecules per seed (default 10000)")
     parser.add_argument("--batch-size", type=int, default=1024, help="molecules per network call (default 1024)")
     parser.add_argument("--repeats", type=int, default=100, help="bootstrap draws of the intervals, 0 for none")
-    parser.add_argument("--threads", type=int, default=1, help="default 1")
-    parser.add_argument("--out", type=Path, help="append the lines to this file as well")
+    add_output(parser)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     store, sides = GraphStore.open(args.reference), [Side.of(side) for side in args.sides]
-    common = {"count": args.count, "device": "cpu", "machine": machine(), "threads": args.threads}
-    common |= {"torch": torch.__version__, "graphinv": __version__, "command": command_line("gdss_sampling.py")}
+    common = {"count": args.count, **setting("gdss_sampling.py", args.threads)}
     for side in tqdm(sides, unit="side", disable=None):
         told = {"name": "gdss_sampling", "model": side.run, "sampler": side.text}
         for seed in args.seeds:
-            line = json.dumps({**told, "seed": seed, **measure(side, seed, args, store), **common})
-            print(line, flush=True)
-            if args.out:
-                with args.out.open("a") as file:
-                    file.write(line + "\n")
+            emit({**told, "seed": seed, **measure(side, seed, args, store), **common}, args.out)
 
 
 if __name__ == "__main__":

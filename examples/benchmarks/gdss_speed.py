@@ -14,7 +14,6 @@ Example:
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import time
 from collections.abc import Callable
@@ -24,11 +23,11 @@ from typing import Any
 
 import torch
 from _gdss_peer import Official
-from gdss_sampling import Side, command_line
-from pard import machine
+from _lines import add_output, emit, setting
+from gdss_sampling import Side
 from tqdm import tqdm
 
-from graphinv import GraphLoader, GraphStore, __version__
+from graphinv import GraphLoader, GraphStore
 from graphinv.graphs import GraphBatch
 from graphinv.models import GDSS
 
@@ -64,8 +63,7 @@ def turns(sides: dict[str, Turn], repeats: int) -> dict[str, list[float]]:
 
 def lines(what: str, seconds: dict[str, list[float]], args: argparse.Namespace) -> list[dict[str, Any]]:
     """Return one JSON line per side; the first side is what the others are compared with."""
-    common = {"device": "cpu", "machine": machine(), "threads": args.threads, "torch": torch.__version__}
-    common |= {"graphinv": __version__, "count": args.batch_size, "command": command_line("gdss_speed.py")}
+    common = {"count": args.batch_size, **setting("gdss_speed.py", args.threads)}
     found, base = [], statistics.median(next(iter(seconds.values())))
     for side, times in seconds.items():
         middle = statistics.median(times)
@@ -82,8 +80,7 @@ def main() -> None:
     parser.add_argument("--sides", nargs="*", default=[], metavar="RUN=SAMPLER", help="what is drawn with")
     parser.add_argument("--batch-size", type=int, default=1024, help="molecules drawn, graphs trained on (1024)")
     parser.add_argument("--repeats", type=int, default=5, help="turns of each side (default 5)")
-    parser.add_argument("--threads", type=int, default=1, help="default 1")
-    parser.add_argument("--out", type=Path, help="append the lines to this file as well")
+    add_output(parser)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     store, peer = GraphStore.open(args.reference), Official(args.peer, args.checkpoint)
@@ -99,10 +96,7 @@ def main() -> None:
     training: dict[str, Turn] = {"peer": partial(peer.step, fields), "preset qm9": training_step(ours, batch)}
     for what, sides in (("gdss_draw", drawing), ("gdss_step", training)):
         for line in lines(what, turns(sides, args.repeats), args):
-            print(json.dumps(line), flush=True)
-            if args.out:
-                with args.out.open("a") as file:
-                    file.write(json.dumps(line) + "\n")
+            emit(line, args.out)
 
 
 if __name__ == "__main__":

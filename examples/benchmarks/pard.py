@@ -34,10 +34,8 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import random
 import resource
-import shlex
 import statistics
 import subprocess
 import sys
@@ -48,6 +46,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+from _lines import command_line, emit, machine
 from _our_pard import VARIANTS, Ours, Variant
 from _pard_peer import Peer, commit_of
 from _plain_pard import Molecule, Plain, Setting
@@ -220,30 +219,13 @@ def run_part(part: str, args: argparse.Namespace, bar: Any, emit: Callable[[Line
         "commit": commit_of(Path(__file__).parent),
     }
     common |= {"peer_commit": commit_of(args.peer)} if args.peer else {}
-    common["command"] = command_line(sys.argv[1:])
+    common["command"] = command_line("pard.py")
     done = {side: [summary(part, list(rows)) for rows in zip(*lines, strict=False)] for side, lines in turns.items()}
     reference = done.get("peer") or done.get("plain") or []
     for side in args.sides:
         for i, line in enumerate(done[side]):
             against = ratios(line, reference[i] if i < len(reference) else None)
             emit({"name": f"pard_{part}", "side": side, **line, **against, **common})
-
-
-def machine() -> str:
-    """Return the name of the processor, or of its architecture where the system does not say."""
-    path = Path("/proc/cpuinfo")
-    lines = path.read_text().splitlines() if path.exists() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return f"{names[0]}, {len(names)} processors" if names else platform.machine()
-
-
-def command_line(arguments: list[str]) -> str:
-    """Return the command of this run, without its output file and with the name alone of the checkout's folder."""
-    kept = []
-    for before, argument in zip(["", *arguments], arguments, strict=False):
-        if "--out" not in (before, argument):
-            kept.append(Path(argument).name if before == "--peer" else argument)
-    return shlex.join(["python", "examples/benchmarks/pard.py", *kept])
 
 
 def parse() -> argparse.Namespace:
@@ -280,15 +262,9 @@ def main() -> None:
         print(json.dumps(measure(args)))
         return
 
-    def emit(line: Line) -> None:
-        print(json.dumps(line), flush=True)
-        if args.out:
-            with args.out.open("a") as file:
-                file.write(json.dumps(line) + "\n")
-
     with tqdm(total=len(args.parts) * len(args.sides) * args.turns, unit="process") as bar:
         for part in args.parts:
-            run_part(part, args, bar, emit)
+            run_part(part, args, bar, lambda line: emit(line, args.out))
 
 
 if __name__ == "__main__":

@@ -20,12 +20,22 @@ State = Any
 
 
 def network_input(system: Any, g: State, t: Tensor, spread: float) -> State:
-    """Return what the network reads of ``g`` at ``t`` (``[B]`` or ``[]``); the data have the deviation ``spread``."""
+    """Return what the network reads of ``g`` at ``t``.
+
+    Args:
+        system: an SDE, or a GraphSDE for fields.
+        g: the noisy state.
+        t: times in (0, 1], ``[B]`` or ``[]``.
+        spread: standard deviation d of the data.
+
+    Returns:
+        A state shaped like ``g``.
+    """
     return system.apply(lambda sde, x: (x / _scales(sde, x, t, spread)[2],), g)[0]
 
 
 def network_score(system: Any, g: State, out: State, t: Tensor, spread: float) -> State:
-    """Return the score at ``g`` from the output ``out`` of the network.
+    """Return the score at ``g``, shaped like it, from the output ``out`` of the network; see ``network_input``.
 
     Example:
         >>> import torch
@@ -43,7 +53,10 @@ def network_score(system: Any, g: State, out: State, t: Tensor, spread: float) -
 
 
 def network_error(system: Any, score: State, z: State, t: Tensor, spread: float) -> State:
-    """Return by how much the network output behind ``score`` misses the one of the noise ``z`` that made the state."""
+    """Return by how much the output behind ``score`` misses that of the noise ``z`` that made the state, shaped like it.
+
+    Its square is what ``GDSS.losses_at`` sums.
+    """
 
     def update(sde: SDE, score: Tensor, z: Tensor) -> tuple[Tensor, ...]:
         data, std, deviation = _scales(sde, score, t, spread)

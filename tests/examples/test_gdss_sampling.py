@@ -28,8 +28,7 @@ def load(name):
 
 
 @pytest.fixture
-def script(monkeypatch):
-    monkeypatch.syspath_prepend(str(FOLDER))
+def script():
     return load("gdss_sampling")
 
 
@@ -73,7 +72,6 @@ def test_a_sampler_is_the_models_own_with_changes(script):
 
 
 def test_plain_graphs_are_drawn_and_judged_and_the_page_has_a_row_of_real_ones(monkeypatch, tmp_path, capsys):
-    monkeypatch.syspath_prepend(str(FOLDER))
     store = GraphStore.from_graphs(
         testing.random_graphs(24, max_nodes=6, min_nodes=4, seed=0), split_id=[0] * 20 + [2] * 4
     )
@@ -99,7 +97,6 @@ def test_plain_graphs_are_drawn_and_judged_and_the_page_has_a_row_of_real_ones(m
 
 
 def test_sides_take_turns_and_are_compared_with_the_first(monkeypatch):
-    monkeypatch.syspath_prepend(str(FOLDER))
     speed, order = load("gdss_speed"), []
     seconds = speed.turns({side: lambda side=side: order.append(side) for side in ("peer", "ours")}, 2)
     assert order == ["peer", "ours"] * 3 and [len(found) for found in seconds.values()] == [2, 2]
@@ -116,8 +113,7 @@ def test_sides_take_turns_and_are_compared_with_the_first(monkeypatch):
     assert page.speed(lines) == [["`peer`", "64", "21", "1.00"], ["`ours`", "64", "64", "3.00"]]
 
 
-def test_charts_show_each_sampler_where_its_cost_and_quality_are(monkeypatch):
-    monkeypatch.syspath_prepend(str(FOLDER))
+def test_charts_show_each_sampler_where_its_cost_and_quality_are():
     page = load("_gdss_page")
     value = {"value": 2.5, "low": 2.4, "high": 2.6}
     line = {"model": "m & m", "sampler": "s4:100", "seed": 1, "molecules_per_cpu_s": 80.0, "fcd": value, "nspdk": value}

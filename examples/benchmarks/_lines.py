@@ -1,0 +1,53 @@
+"""What the benchmark scripts share: JSON lines printed and kept, the machine they ran on, the command of the run."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import shlex
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from graphinv import __version__
+
+
+def machine() -> str:
+    """Return the name of the processor, or of its architecture where the system does not say."""
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text().splitlines() if path.exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return f"{names[0]}, {len(names)} processors" if names else platform.machine()
+
+
+def command_line(script: str) -> str:
+    """Return the command of this run, without its output file and with the names alone of folders and stores."""
+    arguments = sys.argv[1:]
+    kept = [a for before, a in zip(["", *arguments], arguments, strict=False) if "--out" not in (before, a)]
+    names = (Path(a).name if "=" not in a else f"{Path(a.split('=')[0]).name}={a.split('=', 1)[1]}" for a in kept)
+    return shlex.join(["python", f"examples/benchmarks/{script}", *names])
+
+
+def setting(script: str, threads: int) -> dict[str, Any]:
+    """Return what every line of a run on a CPU says of it: device, machine, threads, versions, command."""
+    versions = {"torch": torch.__version__, "graphinv": __version__, "command": command_line(script)}
+    return {"device": "cpu", "machine": machine(), "threads": threads, **versions}
+
+
+def add_output(parser: argparse.ArgumentParser) -> None:
+    """Add --threads and --out."""
+    parser.add_argument("--threads", type=int, default=1, help="default 1")
+    parser.add_argument("--out", type=Path, help="append the lines to this file as well")
+
+
+def emit(line: Mapping[str, Any], out: Path | None = None) -> None:
+    """Print a JSON line, and append it to ``out``."""
+    text = json.dumps(line)
+    print(text, flush=True)
+    if out:
+        with out.open("a") as file:
+            file.write(text + "\n")

@@ -53,7 +53,7 @@ def network_score(system: Any, g: State, out: State, t: Tensor, spread: float) -
 
 
 def network_error(system: Any, score: State, z: State, t: Tensor, spread: float) -> State:
-    """Return by how much the output behind ``score`` misses that of the noise ``z`` that made the state, shaped like it.
+    """Return the output behind ``score`` less that of the noise ``z`` that made the state, shaped like it.
 
     Its square is what ``GDSS.losses_at`` sums.
     """

@@ -28,8 +28,14 @@ def command_line(script: str) -> str:
     """Return the command of this run, without its output file and with the names alone of folders and stores."""
     arguments = sys.argv[1:]
     kept = [a for before, a in zip(["", *arguments], arguments, strict=False) if "--out" not in (before, a)]
-    names = (Path(a).name if "=" not in a else f"{Path(a.split('=')[0]).name}={a.split('=', 1)[1]}" for a in kept)
+    names = (name_of(a) if "=" not in a else f"{name_of(a.split('=')[0])}={a.split('=', 1)[1]}" for a in kept)
     return shlex.join(["python", f"examples/benchmarks/{script}", *names])
+
+
+def name_of(argument: str) -> str:
+    """Return the name alone of a path; of the weights in a run directory, the run's with theirs."""
+    path = Path(argument)
+    return f"{path.parent.name}/{path.name}" if path.name in ("best", "last") and path.parent.name else path.name
 
 
 def setting(script: str, threads: int) -> dict[str, Any]:

@@ -16,15 +16,13 @@ import json
 import statistics
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 import _gdss_page
 from _chart import line_chart
+from _pages import Line, Section, markdown
 
-Line = dict[str, Any]
 DOCS = Path(__file__).parents[2] / "docs" / "benchmarks"
 BEHAVIOUR = {
     "batch": "batch-mate joins",
@@ -45,17 +43,6 @@ CURVES = {
     "valid_loss": "validation",
     "train_loss": "training",
 }
-
-
-@dataclass(frozen=True)
-class Section:
-    """A part of a page: title, what the table shows, file of its lines, what makes the table, name of the lines."""
-
-    title: str
-    text: str
-    file: str
-    table: Callable[[list[Line]], str]
-    name: str | None = None
 
 
 def speed(lines: list[Line]) -> str:
@@ -169,15 +156,11 @@ def pard_curve(lines: list[Line]) -> str:
 
 def charts(folder: Path) -> dict[str, str]:
     """Return the SVG files that the pages show, by name."""
-    return pard_charts(read(folder / "pard_training.jsonl")) | gdss_charts(read(folder / "gdss_sampling.jsonl"))
+    return pard_charts(read(folder / "pard_training.jsonl")) | _gdss_page.charts(read(folder / "gdss_sampling.jsonl"))
 
 
 def read(path: Path) -> list[Line]:
     return [json.loads(text) for text in path.read_text().splitlines()] if path.exists() else []
-
-
-def gdss_charts(lines: list[Line]) -> dict[str, str]:
-    return _gdss_page.charts(lines) if lines else {}
 
 
 def pard_charts(lines: list[Line]) -> dict[str, str]:
@@ -209,71 +192,8 @@ def number(value: float | None) -> str:
     return f"{value:#.3g}" if value >= 1e-4 else f"{value:.2g}"
 
 
-def markdown(header: list[str], rows: list[list[str]]) -> str:
-    """Return a table."""
-    lines = [header, ["---"] * len(header), *rows]
-    return "".join("| " + " | ".join(text.replace("|", "\\|") for text in line) + " |\n" for line in lines)
-
-
-def gdss(lines: list[Line]) -> str:
-    """Return the table of samplers, and the links to its charts."""
-    table = markdown(_gdss_page.HEADER, _gdss_page.rows(lines))
-    return f"![FCD against speed](gdss_fcd.svg)\n\n![NSPDK against speed](gdss_nspdk.svg)\n\n{table}"
-
-
-def gdss_speed(lines: list[Line]) -> str:
-    """Return the table of sides beside the official code."""
-    return markdown(_gdss_page.SPEED_HEADER, _gdss_page.speed(lines))
-
-
-def gdss_generic(lines: list[Line]) -> str:
-    """Return the table of distances on sets of plain graphs."""
-    return markdown(_gdss_page.GENERIC_HEADER, _gdss_page.generic(lines))
-
-
 PAGES: dict[str, list[Section]] = {
-    "gdss.md": [
-        Section(
-            "Samplers on QM9",
-            "10,000 molecules per seed; *valid* without correction, over all samples; FCD and NSPDK under gdss-2022, "
-            "corrected molecules against the 13,082 held out: mean ± standard deviation over seeds, and from the "
-            "lowest to the highest end of the seeds' 95% intervals. The speed is of the drawing, on one thread. A call "
-            "is of one network for one molecule. `norm=batch,denoise=false,decode=threshold` is how the official code "
-            "samples. Models: `official` is the authors' checkpoint, converted. `ppgn-65min` was trained here on one "
-            "thread beside other work, 27 epochs: `graphinv train gdss --data qm9.graphs --preset qm9-ppgn -o "
-            "runs/ppgn-65min --trainer.max_time 65m`. `gdss-60min` likewise with the networks of the paper, 48 epochs: "
-            "`--preset qm9 --trainer.batch_size 256 --trainer.schedule cosine --trainer.max_time 60m`, by a version "
-            "whose edge network took half as much time again.",
-            "gdss_sampling.jsonl",
-            gdss,
-        ),
-        Section(
-            "Drawing, beside the official code",
-            "Graphs of QM9's node counts, sides in turns on one thread, medians; the peer is the official S4 sampler "
-            "with 100 steps and the official weights. Decoding to molecules is on neither side.",
-            "gdss_speed.jsonl",
-            gdss_speed,
-            "gdss_draw",
-        ),
-        Section(
-            "A training step, beside the official code",
-            "The same 1,024 random molecules of QM9: losses, gradients, clipping, optimisers. Averaging of weights is "
-            "on neither side.",
-            "gdss_speed.jsonl",
-            gdss_speed,
-            "gdss_step",
-        ),
-        Section(
-            "Plain graphs",
-            "As many graphs as the test split has, per seed; distances under gdss-2022 to the test graphs, mean ± "
-            "standard deviation over seeds. *Training graphs*: as many drawn from the training split instead, the "
-            "floor; its ± is over draws. Seconds are the median of the seeds, beside other work. "
-            "Published (arXiv:2202.02514): community_small 0.045, 0.086, 0.007; ego_small "
-            "0.021, 0.024, 0.007.",
-            "gdss_generic.jsonl",
-            gdss_generic,
-        ),
-    ],
+    "gdss.md": _gdss_page.SECTIONS,
     "aggregators.md": [
         Section(
             "Time and memory",

@@ -75,10 +75,11 @@ class GDSS(GraphGenerator):
 
     @classmethod
     def preset(cls, name: str, *, seed: int = 0, **changes: Any) -> GDSS:
-        """Return an untrained model with the settings of a preset; all but qm9-ppgn and smallmol are the paper's.
+        """Return an untrained model with the settings of a preset, the paper's but for smallmol and the two of ppgn.
 
         Args:
-            name: qm9, qm9-ppgn, zinc250k, zinc250k-gmh, ego_small, community_small, ENZYMES, grid or smallmol.
+            name: qm9, qm9-ppgn, zinc250k, zinc250k-gmh, ego_small, community_small, community_small-ppgn, ENZYMES,
+                grid or smallmol.
             seed: of the initial weights.
             changes: fields of ``GDSSConfig`` to replace.
 

@@ -1,8 +1,8 @@
-"""The settings of the GDSS paper per data set, one for the embedded set and one with the joint network, as data.
+"""The settings of the GDSS paper per data set, one for the embedded set and two with the joint network, as data.
 
 arXiv:2202.02514, appendix, as its published configurations have them. Samplers default to 40 steps tuned on QM9, S4
-with 100 steps elsewhere, where the paper runs 1000; ``paper_sampler`` keeps the paper's for comparison. "qm9-ppgn" is
-ours: one network that reads the time, a matched prior, 20 steps without corrector.
+with 100 steps elsewhere, where the paper runs 1000; ``paper_sampler`` keeps the paper's for comparison. "qm9-ppgn" and
+"community_small-ppgn" are ours: one network that reads the time, a matched prior, few steps.
 """
 
 from __future__ import annotations
@@ -74,6 +74,12 @@ _JOINT = GDSSConfig(
     edge_hidden=16, edge_depth=3, sampler=SamplerConfig("exponential", 20, snr=0.0),
 )  # fmt: skip
 
+_COMMUNITY_JOINT = _generic(
+    10, 20, node_low=0.12, node_high=8.0, edge_low=0.12, edge_high=8.0, prior="matched", network="ppgn",
+    sampler=SamplerConfig("exponential", 50, snr=0.2), node_hidden=64, edge_hidden=16, edge_depth=3,
+)  # fmt: skip
+_TIMED = {"schedule": "cosine", "optimizer": "adamw"}
+
 _PRESETS = {
     "smallmol": GDSSPreset(
         GDSSConfig(max_nodes=7), _training(256, 80, 0.01, schedule="cosine"), _paper("reverse", 0.2, 0.7)
@@ -81,22 +87,16 @@ _PRESETS = {
     "qm9": GDSSPreset(_QM9, _training(1024, 300, 0.005), _paper("reverse", 0.2, 0.7)),
     "qm9-ppgn": GDSSPreset(
         _JOINT,
-        _training(
-            128,
-            60,
-            0.002,
-            schedule="cosine",
-            warmup=500,
-            optimizer="adamw",
-            weight_decay=0.01,
-            ema=0.9995,
-        ),
+        _training(128, 60, 0.002, **_TIMED, warmup=500, weight_decay=0.01, ema=0.9995),
         _paper("reverse", 0.2, 0.7),
     ),
     "zinc250k": GDSSPreset(_ZINC, _training(1024, 500, 0.005), _paper("reverse", 0.2, 0.9)),
     "zinc250k-gmh": GDSSPreset(_ZINC_GMH, _training(1024, 800, 0.005), _paper("reverse", 0.2, 0.8)),
     "ego_small": GDSSPreset(_EGO, _training(128, 5000, 0.01), _paper("euler", 0.0, 0.0)),
     "community_small": GDSSPreset(_COMMUNITY, _training(128, 5000, 0.01), _paper("euler", 0.05, 0.7)),
+    "community_small-ppgn": GDSSPreset(
+        _COMMUNITY_JOINT, _training(20, 2300, 0.001, **_TIMED, warmup=200), _paper("euler", 0.05, 0.7)
+    ),
     "ENZYMES": GDSSPreset(_ENZYMES, _training(64, 5000, 0.01), _paper("s4", 0.15, 0.7)),
     "grid": GDSSPreset(_GRID, _training(8, 5000, 0.01), _paper("reverse", 0.1, 0.7)),
 }

@@ -101,14 +101,16 @@ def test_sides_take_turns_and_are_compared_with_the_first(monkeypatch):
     seconds = speed.turns({side: lambda side=side: order.append(side) for side in ("peer", "ours")}, 2)
     assert order == ["peer", "ours"] * 3 and [len(found) for found in seconds.values()] == [2, 2]
     monkeypatch.setattr(
-        sys, "argv", ["gdss_speed.py", "--peer", "/somewhere/GDSS", "--sides", "/a/run=s4:9", "--out", "x"]
+        sys,
+        "argv",
+        ["gdss_speed.py", "--peer", "/somewhere/GDSS", "--sides", "/a/run=s4:9", "/b/run/last=s4:9", "--out", "x"],
     )
     args = argparse.Namespace(threads=1, batch_size=64)
     lines = speed.lines("gdss_draw", {"peer": [2.0, 4.0, 3.0], "ours": [1.0, 1.5, 1.0]}, args)
     assert [(line["side"], line["times"], line["per_cpu_s"]) for line in lines] == [
         ("peer", 1.0, 21.33), ("ours", 3.0, 64.0)
     ]  # fmt: skip
-    assert lines[0]["command"] == "python examples/benchmarks/gdss_speed.py --peer GDSS --sides run=s4:9"
+    assert lines[0]["command"] == "python examples/benchmarks/gdss_speed.py --peer GDSS --sides run=s4:9 run/last=s4:9"
     page = load("_gdss_page")
     assert page.speed(lines) == [["`peer`", "64", "21", "1.00"], ["`ours`", "64", "64", "3.00"]]
 

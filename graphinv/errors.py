@@ -6,7 +6,7 @@ graphinv and keeps its traceback.
 
 from __future__ import annotations
 
-__all__ = ["CheckpointError", "DownloadError", "GraphinvError", "InputError", "StoreError"]
+__all__ = ["CheckpointError", "DownloadError", "GraphinvError", "InputError", "StoreError", "check_positive"]
 
 
 class GraphinvError(ValueError):
@@ -27,3 +27,14 @@ class CheckpointError(GraphinvError):
 
 class DownloadError(GraphinvError):
     """A file that is neither at hand nor downloadable, or arrived with the wrong checksum."""
+
+
+def check_positive(**settings: int) -> None:
+    """Raise an InputError that names the first of ``settings`` below 1.
+
+    Example:
+        >>> check_positive(heads=4, hidden=1)
+    """
+    for name, value in settings.items():
+        if value < 1:
+            raise InputError(f"{name} must be at least 1, got {value}")

@@ -9,9 +9,9 @@ from __future__ import annotations
 from graphinv.aggr._diagnostics import batch_consistency_error, invariance_error
 from graphinv.aggr._layout_cache import forget_layouts
 from graphinv.aggr._pyg import register
-from graphinv.aggr.base import GroupAggregation
+from graphinv.aggr.base import GroupAggregation, auxiliary_loss
 from graphinv.aggr.layout import GroupLayout
-from graphinv.aggr.lcm import LCMAggregation, auxiliary_loss
+from graphinv.aggr.lcm import LCMAggregation
 from graphinv.aggr.monoid import (
     ComplexProductMonoid,
     ElementarySymmetricMonoid,
@@ -25,16 +25,38 @@ from graphinv.aggr.monoid import (
     TopKMonoid,
 )
 from graphinv.aggr.operators import BinaryOp, GatedSumOp, GRUOp, MaxMinOp, MLPOp
+from graphinv.aggr.pool import (
+    FishnetsAggregation,
+    FSPoolAggregation,
+    FSWAggregation,
+    GenAggAggregation,
+    InducedSetAttentionBlock,
+    JanossyAggregation,
+    MultiheadAttentionBlock,
+    OTKernelAggregation,
+    PoolingByMultiheadAttention,
+    PSWEAggregation,
+    SetAttentionBlock,
+    SetTransformerAggregation,
+    SlotSetAggregation,
+)
 from graphinv.aggr.recurrent import PackedGRUAggregation, PackedLSTMAggregation
+from graphinv.aggr.streaming import StreamingAggregation
 
 __all__ = [
     "BinaryOp",
     "ComplexProductMonoid",
     "ElementarySymmetricMonoid",
+    "FSPoolAggregation",
+    "FSWAggregation",
+    "FishnetsAggregation",
     "GRUOp",
     "GatedSumOp",
+    "GenAggAggregation",
     "GroupAggregation",
     "GroupLayout",
+    "InducedSetAttentionBlock",
+    "JanossyAggregation",
     "LCMAggregation",
     "LogSumExpMonoid",
     "MLPOp",
@@ -44,8 +66,16 @@ __all__ = [
     "MinMonoid",
     "Monoid",
     "MonoidBankAggregation",
+    "MultiheadAttentionBlock",
+    "OTKernelAggregation",
+    "PSWEAggregation",
     "PackedGRUAggregation",
     "PackedLSTMAggregation",
+    "PoolingByMultiheadAttention",
+    "SetAttentionBlock",
+    "SetTransformerAggregation",
+    "SlotSetAggregation",
+    "StreamingAggregation",
     "SumMonoid",
     "TopKMonoid",
     "auxiliary_loss",

@@ -6,16 +6,45 @@ from torch_geometric.nn import aggr as pyg
 
 from graphinv.aggr.lcm import LCMAggregation
 from graphinv.aggr.monoid import MonoidBankAggregation
+from graphinv.aggr.pool import (
+    FishnetsAggregation,
+    FSPoolAggregation,
+    FSWAggregation,
+    GenAggAggregation,
+    JanossyAggregation,
+    OTKernelAggregation,
+    PSWEAggregation,
+    SetTransformerAggregation,
+    SlotSetAggregation,
+)
 from graphinv.aggr.recurrent import PackedGRUAggregation, PackedLSTMAggregation
 
 __all__ = ["register"]
 
+_NAMED = (
+    FSPoolAggregation,
+    FSWAggregation,
+    FishnetsAggregation,
+    GenAggAggregation,
+    JanossyAggregation,
+    LCMAggregation,
+    MonoidBankAggregation,
+    OTKernelAggregation,
+    PSWEAggregation,
+    PackedGRUAggregation,
+    PackedLSTMAggregation,
+    SetTransformerAggregation,
+    SlotSetAggregation,
+)
+
 
 def register() -> None:
-    """Let PyG's names "lcm", "monoid_bank", "packed_gru" and "packed_lstm" mean the aggregators of this package.
+    """Let PyG find the aggregators of this package by name.
 
-    From then on "lcm" is no longer PyG's own; that stays ``torch_geometric.nn.aggr.lcm.LCMAggregation``. Calling
-    twice does no harm. Settings go through ``aggr_kwargs``; layers that pass none on, as PNAConv, take an instance.
+    The names: fishnets, fs_pool, fsw, gen_agg, janossy, lcm, monoid_bank, ot_kernel, packed_gru, packed_lstm, pswe,
+    set_transformer, slot_set. From then on "lcm" and "set_transformer" are no longer PyG's own; those stay
+    ``torch_geometric.nn.aggr.lcm.LCMAggregation`` and ``torch_geometric.nn.aggr.set_transformer``. Calling twice
+    does no harm. Settings go through ``aggr_kwargs``; layers that pass none on, as PNAConv, take an instance.
 
     Example:
         >>> import torch
@@ -26,5 +55,5 @@ def register() -> None:
         torch.Size([3, 32])
     """
     # PyG's resolver looks through the names of this module.
-    for cls in (LCMAggregation, MonoidBankAggregation, PackedGRUAggregation, PackedLSTMAggregation):
+    for cls in _NAMED:
         setattr(pyg, cls.__name__, cls)

@@ -18,7 +18,7 @@ from graphinv.aggr._layout_cache import cached_layout
 from graphinv.aggr.layout import GroupLayout
 from graphinv.errors import InputError
 
-__all__ = ["GroupAggregation"]
+__all__ = ["GroupAggregation", "auxiliary_loss"]
 
 
 class GroupAggregation(Aggregation):  # type: ignore[misc]  # PyG is untyped here
@@ -81,6 +81,19 @@ class GroupAggregation(Aggregation):  # type: ignore[misc]  # PyG is untyped her
     def reduce_groups(self, x: Tensor, layout: GroupLayout) -> Tensor:
         """Map rows [N, F] to [G, F_out]; what a subclass implements. ``x`` is of a floating dtype."""
 
+    @property
+    def has_auxiliary_loss(self) -> bool:
+        """Whether ``auxiliary_loss()`` is there and belongs in the loss of a training."""
+        return False
+
+    def auxiliary_loss(self) -> Tensor:
+        """Return what the last training forward adds to the loss, a scalar.
+
+        Raises:
+            InputError: there is nothing to add here.
+        """
+        raise InputError(f"{type(self).__name__} has no auxiliary loss; graphinv.aggr.auxiliary_loss leaves it out")
+
     def invariance_error(self, x: Tensor, index: Tensor | None = None, **kwargs: Any) -> float:
         """Return the largest relative change of a group's result when its rows change places; 0 is invariant.
 
@@ -105,6 +118,26 @@ class GroupAggregation(Aggregation):  # type: ignore[misc]  # PyG is untyped her
             raise InputError(
                 f"{type(self).__name__} was made for {self.in_channels} channels, got x with {rows.shape[-1]}"
             )
+
+
+def auxiliary_loss(model: torch.nn.Module) -> Tensor:
+    """Return the sum of the auxiliary losses of the aggregators in ``model``, a scalar; 0 if there is none.
+
+    Those in evaluation mode or switched off (``aux_triples=0`` of ``LCMAggregation``) do not count.
+
+    Raises:
+        InputError: one of the others has not been called in training mode.
+
+    Example:
+        >>> from graphinv.aggr import LCMAggregation
+        >>> model = torch.nn.ModuleList([LCMAggregation(4)])
+        >>> _ = model[0](torch.randn(6, 4))
+        >>> auxiliary_loss(model).shape
+        torch.Size([])
+    """
+    modules = [m for m in model.modules() if isinstance(m, GroupAggregation) and m.training and m.has_auxiliary_loss]
+    losses = [m.auxiliary_loss() for m in modules]
+    return torch.stack(losses).sum() if losses else torch.zeros(())
 
 
 def find_layout(

@@ -23,7 +23,7 @@ from graphinv.aggr.layout import GroupLayout, Packed
 from graphinv.aggr.operators import BinaryOp, GatedSumOp, GRUOp, KernelOp, MaxMinOp, MLPOp
 from graphinv.errors import InputError
 
-__all__ = ["LCMAggregation", "auxiliary_loss"]
+__all__ = ["LCMAggregation"]
 
 OPERATORS: dict[str, type[BinaryOp]] = {"gru": GRUOp, "gated_sum": GatedSumOp, "max_min": MaxMinOp, "mlp": MLPOp}
 ORDERS = ("canonical", "given", "random")
@@ -185,6 +185,11 @@ class LCMAggregation(GroupAggregation):
     def _wants_triples(self) -> bool:
         return self.aux_triples > 0 and self.training and torch.is_grad_enabled() and not is_transformed()
 
+    @property
+    def has_auxiliary_loss(self) -> bool:
+        """Whether ``aux_triples`` is not 0."""
+        return self.aux_triples > 0
+
     def auxiliary_loss(self) -> Tensor:
         """Return the penalty that teaches the operator to be associative, of the last training forward: a scalar.
 
@@ -243,25 +248,6 @@ class LCMAggregation(GroupAggregation):
             f"{type(self).__name__}({self.in_channels}, {self.out_channels}, project={self.project}, op={name}, "
             f"order={self.order!r})"
         )
-
-
-def auxiliary_loss(model: nn.Module) -> Tensor:
-    """Return the sum of the auxiliary losses of every ``LCMAggregation`` in ``model``, a scalar; 0 if there is none.
-
-    Those in evaluation mode or with ``aux_triples=0`` do not count.
-
-    Raises:
-        InputError: one of the others has not been called in training mode.
-
-    Example:
-        >>> model = nn.ModuleList([LCMAggregation(4)])
-        >>> _ = model[0](torch.randn(6, 4))
-        >>> auxiliary_loss(model).shape
-        torch.Size([])
-    """
-    modules = [m for m in model.modules() if isinstance(m, LCMAggregation) and m.training and m.aux_triples]
-    losses = [m.auxiliary_loss() for m in modules]
-    return torch.stack(losses).sum() if losses else torch.zeros(())
 
 
 def _operator(op: str | BinaryOp, channels: int) -> BinaryOp:

@@ -9,11 +9,21 @@ from graphinv.aggr import (
     BinaryOp,
     ComplexProductMonoid,
     ElementarySymmetricMonoid,
+    FishnetsAggregation,
+    FSPoolAggregation,
+    FSWAggregation,
+    GenAggAggregation,
     GroupLayout,
+    JanossyAggregation,
     LCMAggregation,
     MonoidBankAggregation,
+    OTKernelAggregation,
     PackedGRUAggregation,
     PackedLSTMAggregation,
+    PSWEAggregation,
+    SetAttentionBlock,
+    SetTransformerAggregation,
+    SlotSetAggregation,
     TopKMonoid,
 )
 from graphinv.errors import InputError
@@ -48,6 +58,18 @@ INVARIANT = {
     "monoid_bank_trees": lambda: MonoidBankAggregation(
         F, heads=(ComplexProductMonoid(F), TopKMonoid(F, k=3), ElementarySymmetricMonoid(F)), project=False
     ),
+    "fspool": lambda: FSPoolAggregation(F, F, normalize=True),
+    "pswe": lambda: PSWEAggregation(F, F, slices=6, points=5),
+    "fsw": lambda: FSWAggregation(F, F),
+    "set_transformer": lambda: SetTransformerAggregation(F, F, hidden=8, heads=2, seeds=2),
+    "set_transformer_induced": lambda: SetTransformerAggregation(F, F, hidden=8, heads=2, induced=3),
+    "slots": lambda: SlotSetAggregation(F, F, slots=3, hidden=8, mean=True),
+    "slots_attending": lambda: SlotSetAggregation(F, F, slots=3, hidden=8, mean=True, encoder=SetAttentionBlock(8)),
+    "ot_kernel": lambda: OTKernelAggregation(F, F, references=3, hidden=4),
+    "janossy": lambda: JanossyAggregation(F, F, hidden=8, activation="silu"),
+    "janossy_some": lambda: JanossyAggregation(F, F, k=3, hidden=8, activation="silu", max_tuples=100),
+    "gen_agg": lambda: GenAggAggregation(F, F),
+    "fishnets": lambda: FishnetsAggregation(F, F, parameters=3, hidden=8),
 }
 ORDERED = {  # functions of the sequence by definition
     "lcm_given": lambda: LCMAggregation(F, F, order="given"),

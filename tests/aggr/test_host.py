@@ -11,6 +11,7 @@ from torch_geometric.nn.resolver import aggregation_resolver
 
 from graphinv.aggr import LCMAggregation, MonoidBankAggregation, PackedGRUAggregation, forget_layouts, register
 from graphinv.aggr._layout_cache import _kept
+from graphinv.aggr._pyg import _NAMED
 from graphinv.testing import assert_close, random_graphs
 
 AGGREGATORS = {
@@ -22,7 +23,7 @@ AGGREGATORS = {
 
 @pytest.fixture
 def registered():
-    names = ("LCMAggregation", "MonoidBankAggregation", "PackedGRUAggregation", "PackedLSTMAggregation")
+    names = [cls.__name__ for cls in _NAMED]
     before = {name: getattr(pyg, name, None) for name in names}
     register()
     yield
@@ -107,6 +108,14 @@ def test_resolution_by_name(registered):
     multi = MultiAggregation(["sum", "packed_gru"], aggrs_kwargs=[{}, {"in_channels": 8, "out_channels": 8}])
     assert isinstance(multi.aggrs[1], PackedGRUAggregation)
     assert isinstance(aggregation_resolver("sum"), pyg.SumAggregation)
+
+
+@pytest.mark.parametrize("name", "fishnets fs_pool fsw gen_agg janossy ot_kernel pswe set_transformer slot_set".split())
+def test_every_pooling_is_found_by_name_and_runs_inside_a_layer(registered, name):
+    conv = SAGEConv(8, 5, aggr=name, aggr_kwargs={"in_channels": 8, "out_channels": 8})
+    x, edges, _, _ = graph()
+    assert type(conv.aggr_module).__module__.startswith("graphinv.aggr.pool")
+    assert conv(x, edges).shape == (x.shape[0], 5)
 
 
 def test_pygs_own_class_is_out_of_the_way_only_after_registering():

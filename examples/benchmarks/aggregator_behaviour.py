@@ -64,6 +64,17 @@ AGGREGATORS: dict[str, Callable[[], nn.Module]] = {
     "monoid_bank": lambda: ours.MonoidBankAggregation(F, F),
     "packed_gru": lambda: ours.PackedGRUAggregation(F, F),
     "packed_lstm": lambda: ours.PackedLSTMAggregation(F, F),
+    "fspool": lambda: ours.FSPoolAggregation(F, F),
+    "pswe": lambda: ours.PSWEAggregation(F, F),
+    "fsw": lambda: ours.FSWAggregation(F, F),
+    "set_transformer": lambda: ours.SetTransformerAggregation(F, F, hidden=F, heads=2),
+    "set_transformer_induced": lambda: ours.SetTransformerAggregation(F, F, hidden=F, heads=2, induced=4),
+    "slot_set": lambda: ours.SlotSetAggregation(F, F, hidden=F),
+    "ot_kernel": lambda: ours.OTKernelAggregation(F, F),
+    "janossy": lambda: ours.JanossyAggregation(F, F),
+    "janossy_1000": lambda: ours.JanossyAggregation(F, F, max_tuples=1000),
+    "gen_agg": lambda: ours.GenAggAggregation(F, F),
+    "fishnets": lambda: ours.FishnetsAggregation(F, F),
 }
 
 

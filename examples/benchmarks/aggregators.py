@@ -30,7 +30,6 @@ import json
 import os
 import re
 import resource
-import shlex
 import statistics
 import subprocess
 import sys
@@ -42,6 +41,7 @@ from typing import Any
 
 import torch
 import torch_geometric
+from _lines import command_line, emit
 from torch import Tensor, nn
 from torch_geometric.nn import aggr as pyg
 from tqdm import tqdm
@@ -121,8 +121,28 @@ AGGREGATORS: dict[str, Callable[[], nn.Module]] = {
     "pyg_gru": lambda: pyg.GRUAggregation(H, H),
     "packed_gru": lambda: ours.PackedGRUAggregation(H, H),
     "sum": pyg.SumAggregation,
+    "pyg_deep_sets": lambda: pyg.DeepSetsAggregation(nn.Linear(H, H), nn.Linear(H, H)),
+    "pyg_set_transformer": lambda: pyg.SetTransformerAggregation(H, heads=4),
+    "set_transformer": lambda: ours.SetTransformerAggregation(H, H),
+    "set_transformer_induced": lambda: ours.SetTransformerAggregation(H, H, induced=16),
+    "slot_set": lambda: ours.SlotSetAggregation(H, H),
+    "fspool": lambda: ours.FSPoolAggregation(H, H),
+    "pswe": lambda: ours.PSWEAggregation(H, H),
+    "fsw": lambda: ours.FSWAggregation(H, H),
+    "ot_kernel": lambda: ours.OTKernelAggregation(H, H),
+    "janossy_1000": lambda: ours.JanossyAggregation(H, H, max_tuples=1000),
+    "gen_agg": lambda: ours.GenAggAggregation(H, H),
+    "fishnets": lambda: ours.FishnetsAggregation(H, H),
 }
 SIDES = [*AGGREGATORS, "floor", "plan", "plan_cached"]
+REFERENCES = {  # elsewhere pyg_lcm
+    "pyg_gru": ("pyg_gru", "packed_gru"),
+    "pyg_set_transformer": ("pyg_set_transformer", "set_transformer", "set_transformer_induced"),
+    "pyg_deep_sets": (
+        *("pyg_deep_sets", "slot_set", "fspool", "pswe", "fsw"),
+        *("ot_kernel", "janossy_1000", "gen_agg", "fishnets"),
+    ),
+}
 
 
 class MemoryMeter:
@@ -266,7 +286,8 @@ def summary(turns: list[Line]) -> Line:
 
 def ratios(side: str, turns: dict[str, list[Line]], done: dict[str, Line]) -> Line:
     """Return the figures of ``side`` against the reference of its case and against the floor."""
-    reference, own, out = "pyg_gru" if side in ("pyg_gru", "packed_gru") else "pyg_lcm", done[side], Line()
+    reference = next((name for name, sides in REFERENCES.items() if side in sides), "pyg_lcm")
+    own, out = done[side], Line()
     peer = done.get(reference)
     if side.startswith("plan"):
         return out
@@ -290,7 +311,7 @@ def run_case(case: str, args: argparse.Namespace, bar: Any, emit: Callable[[Line
     device = torch.cuda.get_device_name(args.device) if args.device != "cpu" else "cpu"
     common = {"elements": shape.elements, "groups": shape.groups, "largest": shape.largest, "channels": H}
     common |= {"device": device, "threads": args.threads, "memory_cap_gb": args.memory_cap, "torch": torch.__version__}
-    common |= {"torch_geometric": torch_geometric.__version__, "command": command_line(sys.argv[1:])}
+    common |= {"torch_geometric": torch_geometric.__version__, "command": command_line("aggregators.py")}
     turns: dict[str, list[Line]] = {side: [] for side in args.sides}
     for turn in range(args.turns):
         for side in args.sides if turn % 2 == 0 else args.sides[::-1]:
@@ -302,12 +323,6 @@ def run_case(case: str, args: argparse.Namespace, bar: Any, emit: Callable[[Line
     done = {side: summary(results) for side, results in turns.items()}
     for side in args.sides:
         emit({"name": "aggregator", "case": case, "side": side, **done[side], **ratios(side, turns, done), **common})
-
-
-def command_line(arguments: list[str]) -> str:
-    """Return the command of this run, without the file that its lines go to."""
-    kept = [a for i, a in enumerate(arguments) if a != "--out" and arguments[max(i - 1, 0)] != "--out"]
-    return shlex.join(["python", "examples/benchmarks/aggregators.py", *kept])
 
 
 def main() -> None:
@@ -328,15 +343,9 @@ def main() -> None:
         run_one(args)
         return
 
-    def emit(line: Line) -> None:
-        print(json.dumps(line), flush=True)
-        if args.out:
-            with args.out.open("a") as file:
-                file.write(json.dumps(line) + "\n")
-
     with tqdm(total=len(args.cases) * len(args.sides) * args.turns, unit="process") as bar:
         for case in args.cases:
-            run_case(case, args, bar, emit)
+            run_case(case, args, bar, lambda line: emit(line, args.out))
 
 
 if __name__ == "__main__":

@@ -208,6 +208,15 @@ PAGES: dict[str, list[Section]] = {
             speed,
         ),
         Section(
+            "Poolings: time and memory",
+            "As above; every side maps 64 channels to 64. The reference is `pyg_set_transformer` for the Set "
+            "Transformers, `pyg_deep_sets` (a linear map, a sum, a linear map) for the others. `set_transformer` has "
+            "one block of full attention, `set_transformer_induced` one with 16 points; `janossy_1000` takes pairs, at "
+            "most 1,000 of a group.",
+            "poolings.jsonl",
+            speed,
+        ),
+        Section(
             "Behaviour",
             "Freshly initialised, in float64. *Batch-mate joins*: relative change of the result of a group of 3 rows "
             "when a group of 37 joins the batch. *Permutation*: largest relative change when rows of a group change "

@@ -1,0 +1,73 @@
+"""The script of subset selection trains, tests known and unknown sizes, and draws as its lines say."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from graphinv.sets import SetBatch, mean_jaccard, two_moons
+
+FOLDER = Path(__file__).parents[2] / "examples" / "benchmarks"
+TINY = "--data two_moons --count 40 --epochs 2 --channels 16 --hidden 16 --lr 0.003 --seeds 3".split()
+
+
+@pytest.fixture(scope="module")
+def script():
+    spec = importlib.util.spec_from_file_location("benchmark_subset_selection", FOLDER / "subset_selection.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_every_selector_gives_a_line_per_size_and_the_same_again(script, monkeypatch, capsys, tmp_path):
+    outs = []
+    for name in ("a", "b"):
+        out = tmp_path / name
+        monkeypatch.setattr(
+            sys, "argv", ["subset_selection.py", *TINY, "--sizes", "20", "50", "--encoder", "mlp", "--out", str(out)]
+        )
+        script.main()
+        outs.append([json.loads(line) for line in out.read_text().splitlines()])
+    lines = outs[0]
+    assert [(line["model"], line["n"], line["k"]) for line in lines] == [
+        (model, n, n // 10) for model in script.MODELS for n in (20, 50)
+    ]
+    assert all(0 <= line[key] <= 1 for line in lines for key in ("jaccard", "jaccard_unknown"))
+    assert lines[-1]["mode"] == "shared" and lines[-1]["parameters"] > lines[-3]["parameters"]
+    assert [line["jaccard"] for line in lines] == [line["jaccard"] for line in outs[1]]
+
+
+def test_random_choice_scores_what_chance_gives(script):
+    test = two_moons(400, n=100, k=10, seed=5)
+    found, _ = script.tested(script.RandomSelector(), test, 0, None)
+    assert abs(found - 0.0545) < 0.006  # hypergeometric: mean of j / (20 - j)
+
+
+class Known:
+    """Scores that are right, but all above one half."""
+
+    def scores(self, batch, seed=0):
+        return torch.where(batch.truth, 0.9, 0.7)
+
+    def select(self, batch, sizes, threshold, seed):
+        return self.scores(batch) > threshold if sizes is None else batch.truth
+
+
+def test_the_threshold_is_found_where_one_half_would_take_everything(script):
+    batch: SetBatch = two_moons(30, n=50, k=5, seed=1)
+    level = script.best_threshold(Known(), batch, 0)
+    assert 0.7 <= level < 0.9
+    assert script.tested(Known(), batch, 0, level)[0] == 1.0
+    assert mean_jaccard(Known().scores(batch) > 0.5, batch.truth, batch.ptr) == pytest.approx(0.1)
+
+
+def test_sizes_of_which_a_tenth_is_nothing_are_refused(script, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["subset_selection.py", "--sizes", "9"])
+    with pytest.raises(SystemExit):
+        script.main()
+    assert "at least 10" in capsys.readouterr().err

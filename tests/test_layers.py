@@ -20,7 +20,7 @@ ROWS = [
     {"nn", "mol"},
     {"models", "metrics", "sets", "draw"},
     {"training", "convert"},
-    {"pipeline"},
+    {"pipeline", "compounds"},
     {"_verbs", "_judge"},
     {"cli", "__main__"},
 ]

@@ -209,7 +209,8 @@ PAGES: dict[str, list[Section]] = {
         ),
         Section(
             "Poolings: time and memory",
-            "As above; every side maps 64 channels to 64. The reference is `pyg_set_transformer` for the Set "
+            "As above, in one process a side and beside other work, so that the CPU seconds are the ones to compare; "
+            "every side maps 64 channels to 64. The reference is `pyg_set_transformer` for the Set "
             "Transformers, `pyg_deep_sets` (a linear map, a sum, a linear map) for the others. `set_transformer` has "
             "one block of full attention, `set_transformer_induced` one with 16 points; `janossy_1000` takes pairs, at "
             "most 1,000 of a group.",

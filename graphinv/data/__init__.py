@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from graphinv.data.affinities import Affinities, load_affinities, read_affinities
 from graphinv.data.graph_files import build_graphs, is_graph_file, read_graphs, write_graphs
 from graphinv.data.loader import GraphLoader
 from graphinv.data.readers import file_sha256, read_columns, read_smiles
@@ -12,6 +13,7 @@ from graphinv.data.vocabulary import Vocabulary
 
 __all__ = [
     "SPLITS",
+    "Affinities",
     "GraphLoader",
     "GraphStore",
     "Vocabulary",
@@ -21,6 +23,8 @@ __all__ = [
     "file_sha256",
     "grid_graphs",
     "is_graph_file",
+    "load_affinities",
+    "read_affinities",
     "read_columns",
     "read_graphs",
     "read_smiles",

@@ -39,12 +39,16 @@ _PATTERNS = {  # the form of a value, by table and key
     ("Source", "sha256"): "[0-9a-f]{64}",
     ("Source", "md5"): "[0-9a-f]{32}",
     ("DataFile", "sha256"): "[0-9a-f]{64}",
-    ("DatasetManifest", "kind"): "molecules|graphs",
-    ("DataFile", "role"): "molecules|graphs|split-index",
+    ("DatasetManifest", "kind"): "molecules|graphs|affinities",
+    ("DataFile", "role"): "molecules|graphs|split-index|ligands|affinities",
     ("DataFile", "split"): "train|valid|test|none",
     ("DataFile", "path"): r"(?!.*(^|/)\.\.?(/|$))[^/\\:]+(/[^/\\:]+)*",  # relative, stays below its folder
 }
-_GENERIC = {"header": False, "column": 0, "vocabulary": Vocabulary(("0",), ("1",), "generic")}  # of kind "graphs"
+_GENERIC = {
+    "header": False,
+    "column": 0,
+    "vocabulary": Vocabulary(("0",), ("1",), "generic"),
+}  # without SMILES in a column
 _T = TypeVar("_T")
 
 
@@ -64,7 +68,7 @@ class DataFile:
 
     name: str
     path: str  # relative to a data folder; with or without .gz, both are accepted
-    role: str  # "molecules", "graphs" or "split-index"
+    role: str  # "molecules", "graphs", "split-index", "ligands" or "affinities"
     folder: Path  # of the manifest
     sources: tuple[Source, ...] = ()
     sha256: str | None = None
@@ -93,7 +97,7 @@ class DatasetManifest:
     files: tuple[DataFile, ...]
     homepage: str | None = None
     max_nodes: int | None = None
-    kind: str = "molecules"  # or "graphs" without labels; their manifests have no header, column and vocabulary
+    kind: str = "molecules"  # or "graphs" without labels, "affinities": no header, column and vocabulary in the file
 
     def file(self, name: str) -> DataFile:
         """Return the file called ``name``.
@@ -256,13 +260,13 @@ def _manifest(table: dict[str, Any], path: Path) -> DatasetManifest:
         files.append(_build(DataFile, entry, where, folder=path.parent, sources=made))
     if not files:
         raise InputError(f"{path}: a manifest needs at least one [[files]] table")
-    if table.get("kind") == "graphs":
+    if table.get("kind") in ("graphs", "affinities"):
         return _build(DatasetManifest, table, str(path), files=tuple(files), **_GENERIC)
     vocabulary = table.pop("vocabulary", None)
     if not isinstance(vocabulary, Mapping) or set(vocabulary) != {"nodes", "edges", "scheme"}:
         raise InputError(
             f"{path}: [vocabulary] must have exactly the keys nodes, edges and scheme, got {vocabulary}; "
-            'only kind = "graphs" goes without'
+            'only kind = "graphs" and "affinities" go without'
         )
     made_vocabulary = Vocabulary.from_json(vocabulary)
     return _build(DatasetManifest, table, str(path), vocabulary=made_vocabulary, files=tuple(files))

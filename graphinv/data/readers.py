@@ -55,7 +55,7 @@ def read_smiles(
     kind = _kind(Path(path))
     if kind in _TABLES:
         return _table_column(Path(path), _TABLES[kind], column, header)
-    return _tokens(_lines(Path(path)), column)
+    return _tokens(text_lines(Path(path)), column)
 
 
 def read_columns(path: str | os.PathLike[str], columns: Sequence[str]) -> dict[str, Tensor]:
@@ -143,7 +143,7 @@ def _find_column(path: Path, names: Sequence[str], column: str | int) -> int:
 
 
 def _rows(path: Path, delimiter: str) -> Iterator[list[str]]:
-    lines = _lines(path)
+    lines = text_lines(path)
     first = next(lines)  # of an empty file: an InputError
     if delimiter == "," and ";" in first and "," not in first:
         delimiter = ";"  # of spreadsheets where the comma is the decimal mark
@@ -154,7 +154,8 @@ def _rows(path: Path, delimiter: str) -> Iterator[list[str]]:
         raise InputError(f"{path}, line {reader.line_num}: {error}; expected a table split by {delimiter!r}") from error
 
 
-def _lines(path: Path) -> Iterator[str]:
+def text_lines(path: Path) -> Iterator[str]:
+    """Yield the lines of a UTF-8 text file, gzip or not, without their ends."""
     opener: Callable[[Path, str], IO[bytes]] = gzip.open if path.suffix.lower() == ".gz" else open  # type: ignore[assignment]
     try:
         with opener(path, "rb") as stream:

@@ -48,6 +48,11 @@ def build_dataset(
         (18500, 0)
     """
     manifest = load_manifest(name)
+    if manifest.kind == "affinities":
+        raise InputError(
+            f"data set {manifest.name} holds affinities, not molecules alone; read it with "
+            f"graphinv.data.load_affinities({manifest.name!r})"
+        )
     if manifest.kind != "molecules":
         raise InputError(
             f"data set {manifest.name} holds {manifest.kind}, not molecules; build it with "

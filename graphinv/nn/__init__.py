@@ -1,7 +1,8 @@
-"""Networks on padded graphs: building blocks and the score networks of GDSS, and one of PARD's layers."""
+"""Networks: the score networks of GDSS and one of PARD's layers on padded graphs, an encoder of packed ones."""
 
 from graphinv.nn.attention import AttentionLayer, DenseGCNConv
 from graphinv.nn.embed import MLP
+from graphinv.nn.encoder import GraphEncoder
 from graphinv.nn.joint import JointScoreNetwork
 from graphinv.nn.score import ScoreNetworkA, ScoreNetworkX, ScoreNetworkX_GMH
 
@@ -9,6 +10,7 @@ __all__ = [
     "MLP",
     "AttentionLayer",
     "DenseGCNConv",
+    "GraphEncoder",
     "JointScoreNetwork",
     "ScoreNetworkA",
     "ScoreNetworkX",

@@ -316,8 +316,11 @@ def test_shipped_manifest_loads_and_every_file_can_be_had_and_verified(name: str
 
 def test_all_data_sets_are_listed() -> None:
     graphs = ["community_small", "ego_small", "enzymes", "grid", "planar", "sbm", "tree"]
-    assert list_datasets() == sorted([*graphs, "guacamol", "moses", "qm9", "smallmol", "zinc250k"])
-    assert [name for name in list_datasets() if load_manifest(name).kind == "graphs"] == graphs
+    molecules = ["guacamol", "moses", "qm9", "smallmol", "zinc250k"]
+    kinds = {"graphs": graphs, "molecules": molecules, "affinities": ["davis", "kiba"]}
+    assert list_datasets() == sorted(sum(kinds.values(), []))
+    for kind, names in kinds.items():
+        assert [name for name in list_datasets() if load_manifest(name).kind == kind] == names
 
 
 @pytest.mark.data

@@ -21,7 +21,7 @@ from graphinv.errors import InputError
 from graphinv.metrics.comparison import Comparison
 from graphinv.metrics.molecule._map import each
 
-__all__ = ["fingerprints", "internal_diversity", "nearest", "snn"]
+__all__ = ["fingerprints", "internal_diversity", "nearest", "similarities", "snn"]
 
 _BLOCK = 4096  # rows and columns of a block of similarities: 64 MB
 _EXACT = _BLOCK  # most samples whose similarities are kept: one block, in float64 128 MB
@@ -50,6 +50,20 @@ def fingerprints(
     rows = each(partial(_bits, bits), smiles, workers=workers, progress=progress, name="fingerprints")
     table = np.frombuffer(b"".join(rows), dtype=np.uint8).reshape(len(rows), bits // 8)
     return torch.from_numpy(table.copy())
+
+
+def similarities(samples: Tensor, reference: Tensor | None = None) -> Tensor:
+    """Return the Tanimoto similarities float32 [n, m] of samples to a reference, or to each other; see ``nearest``.
+
+    Example:
+        >>> similarities(fingerprints(["CCO", "c1ccccc1", "CCO"]))[0].tolist()
+        [1.0, 0.0, 1.0]
+    """
+    others = samples if reference is None else reference
+    table = torch.empty(len(samples), len(others))
+    for rows, columns, block in _blocks(samples, others, False):
+        table[rows, columns] = block
+    return table
 
 
 def nearest(samples: Tensor, reference: Tensor | None = None, *, progress: bool = True) -> Tensor:

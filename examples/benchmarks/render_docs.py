@@ -20,6 +20,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 import _gdss_page
+import _sets_page
 from _chart import line_chart
 from _pages import Line, Section, markdown
 
@@ -156,7 +157,9 @@ def pard_curve(lines: list[Line]) -> str:
 
 def charts(folder: Path) -> dict[str, str]:
     """Return the SVG files that the pages show, by name."""
-    return pard_charts(read(folder / "pard_training.jsonl")) | _gdss_page.charts(read(folder / "gdss_sampling.jsonl"))
+    made = pard_charts(read(folder / "pard_training.jsonl"))
+    made |= _gdss_page.charts(read(folder / "gdss_sampling.jsonl"))
+    return made | _sets_page.charts(read(folder / "subset_selection.jsonl"))
 
 
 def read(path: Path) -> list[Line]:
@@ -194,6 +197,7 @@ def number(value: float | None) -> str:
 
 PAGES: dict[str, list[Section]] = {
     "gdss.md": _gdss_page.SECTIONS,
+    "sets.md": _sets_page.SECTIONS,
     "aggregators.md": [
         Section(
             "Time and memory",

@@ -71,3 +71,26 @@ def test_sizes_of_which_a_tenth_is_nothing_are_refused(script, monkeypatch, caps
     with pytest.raises(SystemExit):
         script.main()
     assert "at least 10" in capsys.readouterr().err
+
+
+def test_the_page_has_a_row_per_selector_and_a_column_per_size():
+    spec = importlib.util.spec_from_file_location("sets_page", FOLDER / "_sets_page.py")
+    page = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(page)
+    line = {"data": "d", "model": "inset", "encoder": "mlp", "mode": "shared", "epoch_cpu_s": 2.0}
+    lines = [
+        {**line, "seed": seed, "n": n, "jaccard": (6 + seed) / n, "jaccard_unknown": 0.1 * seed}
+        for seed in (0, 2)
+        for n in (10, 20)
+    ]
+    lines += [
+        {**lines[0], "jaccard": 0.2},
+        {"data": "d", "model": "random", "seed": 0, "n": 10, **dict.fromkeys(("jaccard", "jaccard_unknown"), 0.05)},
+    ]
+    rows = [[cell.strip() for cell in row.split("|")[1:-1]] for row in page.tables(lines).splitlines() if "|" in row]
+    assert rows[0][-2:] == ["n = 10", "n = 20"]
+    assert rows[2] == ["inset", "mlp", "shared", "2", "2.00", "0.100 ± 0.141", "0.500 ± 0.424", "0.350 ± 0.071"]
+    assert rows[3] == ["random", "", "", "1", "", "0.050", "0.050", ""]
+    made = page.charts(lines)
+    assert list(made) == ["sets_d.svg"] and made["sets_d.svg"].count("<circle") == 3
+    assert page.charts([]) == {}

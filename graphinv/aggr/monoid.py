@@ -26,8 +26,8 @@ from graphinv.aggr._heads import (
     SumMonoid,
     TopKMonoid,
 )
-from graphinv.aggr.base import GroupAggregation, find_layout
 from graphinv.aggr.layout import GroupLayout
+from graphinv.aggr.streaming import StreamingAggregation
 from graphinv.errors import InputError
 
 __all__ = [
@@ -55,7 +55,7 @@ _HEADS: dict[str, type[Monoid]] = {
 }
 
 
-class MonoidBankAggregation(GroupAggregation):
+class MonoidBankAggregation(StreamingAggregation):
     """Fold each group by several monoids side by side: project, fold by every head, project the results.
 
     With ``flow``, the operation of a head o becomes h^-1(h(a) o h(b)) for a learned invertible map h of its
@@ -113,17 +113,12 @@ class MonoidBankAggregation(GroupAggregation):
         elif any(head.channels != in_channels for head in self._monoids()):
             raise InputError(f"without projections each head takes the {in_channels} channels of a row, got {heads}")
         self.project = project
-        self._shapes: dict[str, list[int]] = {}  # of a state, found out at the first one that is checked
 
     def reset_parameters(self) -> None:
         """Draw all parameters anew."""
         for module in (*self.children(), *self.heads, *(self.flows or ())):
             if not isinstance(module, nn.ModuleList):
                 module.reset_parameters()
-
-    def reduce_groups(self, x: Tensor, layout: GroupLayout) -> Tensor:
-        """Return the result of the rows ``x`` [N, F]: [G, F_out]."""
-        return self._finish(self._fold(x, layout)).to(x.dtype)
 
     def init(self, num_groups: int, device: torch.device | str | None = None) -> State:
         """Return the state of ``num_groups`` groups without rows, tensors [G, *] by name; the identity of ``merge``.
@@ -144,45 +139,16 @@ class MonoidBankAggregation(GroupAggregation):
         rows = [torch.empty(0, head.channels, dtype=dtype, device=device) for head in self._monoids()]
         return self._fold_heads(rows, layout)
 
-    def update(self, state: State, x: Tensor, index: Tensor) -> State:
-        """Return the state with the further rows ``x`` [N, F] of the groups ``index`` [N], in any order.
-
-        Raises:
-            InputError: the rows, channels, index or state do not fit together.
-        """
-        if x.dim() != 2:
-            raise InputError(f"x must be rows of channels, [N, F], got shape {list(x.shape)}")
-        self._check_rows(x)
-        self._check_state(state)
-        layout = find_layout(x, x.shape[0], index, None, state["count"].shape[0], None)
-        return self.merge(state, self._fold(x, layout))
-
-    def merge(self, a: State, b: State) -> State:
-        """Return the state of the rows of ``a`` and of ``b`` together, for the same groups on one device.
-
-        Raises:
-            InputError: a state is of another bank, or they have different numbers of groups.
-        """
-        self._check_state(a)
-        self._check_state(b)
-        if len(a["count"]) != len(b["count"]):
-            raise InputError(f"states must be of the same groups, got {len(a['count'])} and {len(b['count'])} of them")
+    def combine(self, a: State, b: State) -> State:
+        """Return what ``merge`` does, head by head."""
         merged = {"count": a["count"] + b["count"]}
         with _full_precision(a["count"]):
             for place, head in enumerate(self._monoids()):
                 merged |= _named(place, head, head.merge(_part(place, head, a), _part(place, head, b)))
         return merged
 
-    def finalize(self, state: State) -> Tensor:
-        """Return the result of a state, [G, F_out], in its dtype.
-
-        Raises:
-            InputError: the state is of another bank.
-        """
-        self._check_state(state)
-        return self._finish(state)
-
-    def _finish(self, state: State) -> Tensor:
+    def finish(self, state: State) -> Tensor:
+        """Return the folds of all heads, projected: [G, F_out]."""
         with _full_precision(state["count"]):
             results = []
             for place, head in enumerate(self._monoids()):
@@ -194,7 +160,8 @@ class MonoidBankAggregation(GroupAggregation):
             folded = torch.cat(results, 1)
             return affine(self.project_out.weight, self.project_out.bias, folded) if self.project else folded
 
-    def _fold(self, x: Tensor, layout: GroupLayout) -> State:
+    def fold(self, x: Tensor, layout: GroupLayout) -> State:
+        """Return what every head makes of the rows ``x`` [N, F], and their counts [G]."""
         with _full_precision(x):
             if self.project:
                 x = self.project_in(x.to(self.project_in.weight.dtype))
@@ -218,13 +185,6 @@ class MonoidBankAggregation(GroupAggregation):
         if self.in_channels == -1:
             self.in_channels = self.project_in.in_channels  # known after the first rows or load_state_dict
         super()._check_rows(rows)
-
-    def _check_state(self, state: State) -> None:
-        if not self._shapes:
-            self._shapes = {name: list(tensor.shape[1:]) for name, tensor in self.init(0).items()}
-        found = {name: list(tensor.shape[1:]) for name, tensor in state.items()}
-        if found != self._shapes:
-            raise InputError(f"expected a state made by this bank, with {self._shapes}, got {found}")
 
     def __repr__(self) -> str:
         heads = ", ".join(repr(head) for head in self.heads)

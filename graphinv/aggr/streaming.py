@@ -1,4 +1,4 @@
-"""Aggregators whose groups may come in parts: the state of a whole is the sum of the states of its parts.
+"""Aggregators whose groups may come in parts: the state of a whole follows from the states of its parts.
 
 ``init``, ``update``, ``merge`` and ``finalize`` give what ``forward`` gives on all rows at once, up to rounding: for
 sets that do not fit into memory, that arrive in time, or that lie on several machines.
@@ -21,7 +21,7 @@ State = dict[str, Tensor]  # tensors [G, *] by name
 
 
 class StreamingAggregation(GroupAggregation):
-    """Base of the aggregators that are sums: subclasses implement ``fold`` and ``finish``."""
+    """Base of the aggregators that fold parts: subclasses have ``fold`` and ``finish``, and ``combine`` if not a sum."""
 
     @abstractmethod
     def fold(self, x: Tensor, layout: GroupLayout) -> State:
@@ -74,6 +74,10 @@ class StreamingAggregation(GroupAggregation):
         sizes = self._num_groups(a), self._num_groups(b)
         if sizes[0] != sizes[1]:
             raise InputError(f"states must be of the same groups, got {sizes[0]} and {sizes[1]} of them")
+        return self.combine(a, b)
+
+    def combine(self, a: State, b: State) -> State:
+        """Return the state of both together: their sum, where a subclass does not know better."""
         return {name: a[name] + b[name] for name in a}
 
     def finalize(self, state: State) -> Tensor:

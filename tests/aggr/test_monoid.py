@@ -402,7 +402,7 @@ def test_names_and_objects_make_the_same_heads() -> None:
         (lambda: SumMonoid(0), "channels must"),
         (lambda: bank_of("sum").init(-1), "num_groups must"),
         (lambda: bank_of("sum").merge(bank_of("sum").init(1), bank_of("sum").init(2)), "same groups"),
-        (lambda: bank_of("sum").finalize({"count": torch.zeros(1)}), "made by this bank"),
+        (lambda: bank_of("sum").finalize({"count": torch.zeros(1)}), "made by this module"),
         (lambda: bank_of("sum").update(bank_of("sum").init(1), torch.zeros(2), torch.zeros(2).long()), "rows of"),
         (lambda: bank_of("sum").update(bank_of("sum").init(1), torch.zeros(1, 4), torch.tensor([3])), "below dim_size"),
     ],
@@ -424,9 +424,9 @@ def test_states_of_other_banks_are_refused() -> None:
         MonoidBankAggregation(1, heads=["sum"], project=False),
     ):
         for call in (lambda s: ours.merge(ours.init(3), s), ours.finalize):
-            with pytest.raises(InputError, match="made by this bank"):
+            with pytest.raises(InputError, match="made by this module"):
                 call(other.init(3))
-    with pytest.raises(InputError, match="made by this bank"):
+    with pytest.raises(InputError, match="made by this module"):
         bank(TopKMonoid(2, k=2)).finalize(bank(TopKMonoid(2, k=3)).init(3))
 
 

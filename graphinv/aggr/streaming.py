@@ -21,7 +21,7 @@ State = dict[str, Tensor]  # tensors [G, *] by name
 
 
 class StreamingAggregation(GroupAggregation):
-    """Base of the aggregators that fold parts: subclasses have ``fold`` and ``finish``, and ``combine`` if not a sum."""
+    """Base of the aggregators that fold parts: subclasses have ``fold``, ``finish``, and ``combine`` if not a sum."""
 
     @abstractmethod
     def fold(self, x: Tensor, layout: GroupLayout) -> State:

@@ -148,8 +148,8 @@ SECTIONS = [
         "here in 15 minutes on one thread beside other work: `graphinv train gdss --data community_small.graphs "
         "--preset community_small-ppgn -o runs/community-ppgn --trainer.max_time 15m`; its weights are those in "
         "`last`, its sampler was chosen on seeds 0 to 14. Published (arXiv:2202.02514): community_small 0.045, 0.086, "
-        "0.007; ego_small 0.021, 0.024, 0.007; grid 0.111, 0.005, 0.070, for which a user of the official code and "
-        "checkpoint found 0.093, 0.007, 0.102 (issue 5 of harryjo97/GDSS).",
+        "0.007; ego_small 0.021, 0.024, 0.007; enzymes 0.026, 0.061, 0.009; grid 0.111, 0.005, 0.070, for which a user "
+        "of the official code and checkpoint found 0.093, 0.007, 0.102 (issue 5 of harryjo97/GDSS).",
         "gdss_generic.jsonl",
         plain_graphs,
     ),

@@ -20,7 +20,7 @@ from graphinv.aggr import FSPoolAggregation
 from graphinv.compounds import MoleculeTable, assays_of, compound_sets, drug_likeness
 from graphinv.data import load_affinities
 from graphinv.mol import molecule_grid
-from graphinv.nn import GraphEncoder
+from graphinv.nn.encoder import GraphEncoder
 from graphinv.sets import INSET, FitConfig, fit, mean_jaccard, top_k
 
 

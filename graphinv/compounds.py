@@ -33,7 +33,7 @@ class MoleculeTable(nn.Module):
         encoder: maps them to vectors.
 
     Example:
-        >>> from graphinv.nn import GraphEncoder
+        >>> from graphinv.nn.encoder import GraphEncoder
         >>> from graphinv.testing import random_graphs
         >>> table = MoleculeTable(random_graphs(5), GraphEncoder(4, 3, channels=8))
         >>> table(torch.tensor([4, 0, 4])).shape

@@ -13,7 +13,7 @@ from graphinv.compounds import MoleculeTable, active_and_diverse, assays_of, com
 from graphinv.data import Affinities, load_affinities
 from graphinv.errors import InputError
 from graphinv.mol import build_dataset
-from graphinv.nn import GraphEncoder
+from graphinv.nn.encoder import GraphEncoder
 from graphinv.sets import DeepSetsSelector, FitConfig, fit, mean_jaccard
 from graphinv.testing import assert_close, random_graphs
 

@@ -1,8 +1,10 @@
-"""Networks: the score networks of GDSS and one of PARD's layers on padded graphs, an encoder of packed ones."""
+"""Networks on padded graphs: building blocks and the score networks of GDSS, and one of PARD's layers.
+
+The encoder of packed graphs is in ``graphinv.nn.encoder``: it needs PyTorch Geometric, which these do not.
+"""
 
 from graphinv.nn.attention import AttentionLayer, DenseGCNConv
 from graphinv.nn.embed import MLP
-from graphinv.nn.encoder import GraphEncoder
 from graphinv.nn.joint import JointScoreNetwork
 from graphinv.nn.score import ScoreNetworkA, ScoreNetworkX, ScoreNetworkX_GMH
 
@@ -10,7 +12,6 @@ __all__ = [
     "MLP",
     "AttentionLayer",
     "DenseGCNConv",
-    "GraphEncoder",
     "JointScoreNetwork",
     "ScoreNetworkA",
     "ScoreNetworkX",

@@ -10,7 +10,7 @@ import torch
 from graphinv import testing
 from graphinv.aggr import FSPoolAggregation, LCMAggregation, SetTransformerAggregation
 from graphinv.errors import InputError
-from graphinv.nn import GraphEncoder
+from graphinv.nn.encoder import GraphEncoder
 
 ENCODERS = {
     "sum": lambda: GraphEncoder(4, 3, 8, 2),

@@ -92,10 +92,12 @@ def test_the_public_names_are_those_of_the_contract():
         "from_pairs",
         "index_to_ptr",
         "ptr_to_index",
+        "segment_attention",
         "segment_fold",
         "segment_reduce",
         "segment_softmax",
         "segment_sort",
+        "segment_sort_columns",
         "to_pairs",
         "use_backend",
     }

@@ -120,23 +120,8 @@ class MonoidBankAggregation(StreamingAggregation):
             if not isinstance(module, nn.ModuleList):
                 module.reset_parameters()
 
-    def init(self, num_groups: int, device: torch.device | str | None = None) -> State:
-        """Return the state of ``num_groups`` groups without rows, tensors [G, *] by name; the identity of ``merge``.
-
-        Args:
-            num_groups: G.
-            device: of the state; that of the parameters if not given.
-
-        Raises:
-            InputError: ``num_groups`` is negative.
-        """
-        if num_groups < 0:
-            raise InputError(f"num_groups must be at least 0, got {num_groups}")
-        parameter = next(self.parameters(), torch.empty(0))
-        device = parameter.device if device is None else device
-        dtype = torch.promote_types(parameter.dtype, torch.float32)
-        layout = GroupLayout.from_index(torch.empty(0, dtype=torch.int64, device=device), num_groups)
-        rows = [torch.empty(0, head.channels, dtype=dtype, device=device) for head in self._monoids()]
+    def _of_nothing(self, layout: GroupLayout, dtype: torch.dtype) -> State:
+        rows = [torch.empty(0, head.channels, dtype=dtype, device=layout.device) for head in self._monoids()]
         return self._fold_heads(rows, layout)
 
     def combine(self, a: State, b: State) -> State:

@@ -47,11 +47,16 @@ class StreamingAggregation(GroupAggregation):
         """
         if num_groups < 0:
             raise InputError(f"num_groups must be at least 0, got {num_groups}")
-        own = next(self.parameters())
-        none = torch.empty(0, dtype=torch.int64, device=own.device)
+        parameter = next(self.parameters(), torch.empty(0))
+        none = torch.empty(0, dtype=torch.int64, device=parameter.device)
+        dtype = torch.promote_types(parameter.dtype, torch.float32)
         with torch.no_grad():
-            state = self.fold(own.new_empty(0, self.in_channels), GroupLayout.from_index(none, num_groups))
-        return {name: value.to(own.device if device is None else device) for name, value in state.items()}
+            state = self._of_nothing(GroupLayout.from_index(none, num_groups), dtype)
+        return {name: value.to(parameter.device if device is None else device) for name, value in state.items()}
+
+    def _of_nothing(self, layout: GroupLayout, dtype: torch.dtype) -> State:
+        """Return the state of groups without rows."""
+        return self.fold(torch.empty(0, self.in_channels, dtype=dtype, device=layout.device), layout)
 
     def update(self, state: State, x: Tensor, index: Tensor) -> State:
         """Return the state with the further rows ``x`` [N, F] of the groups ``index`` [N], in any order.

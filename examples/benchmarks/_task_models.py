@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.nn import aggr as pyg
 
-from graphinv.aggr import LCMAggregation, PackedGRUAggregation, auxiliary_loss
-from graphinv.aggr.monoid import MonoidBankAggregation
+from graphinv import aggr as ours
+from graphinv.aggr import LCMAggregation, auxiliary_loss
 
 
 def _lcm(
@@ -32,7 +32,7 @@ AGGREGATORS: dict[str, Callable[[int], nn.Module]] = {
     "max": lambda width: pyg.MaxAggregation(),
     "multi": lambda width: pyg.MultiAggregation(["mean", "max", "min", "std"]),
     "pyg_lcm": lambda width: pyg.LCMAggregation(width, width, project=True),
-    "packed_gru": lambda width: PackedGRUAggregation(width, width),
+    "packed_gru": lambda width: ours.PackedGRUAggregation(width, width),
     "lcm_gru_canonical": lambda width: _lcm(width, "gru", "canonical"),
     "lcm_gru_random": lambda width: _lcm(width, "gru", "random"),
     "lcm_gated_sum_canonical": lambda width: _lcm(width, "gated_sum", "canonical"),
@@ -40,7 +40,16 @@ AGGREGATORS: dict[str, Callable[[int], nn.Module]] = {
     "lcm_max_min_canonical": lambda width: _lcm(width, "max_min", "canonical"),
     "lcm_max_min_random": lambda width: _lcm(width, "max_min", "random"),
     "lcm_mlp_canonical": lambda width: _lcm(width, "mlp", "canonical"),
-    "monoid_bank": lambda width: MonoidBankAggregation(width, width),
+    "monoid_bank": lambda width: ours.MonoidBankAggregation(width, width),
+    "fspool": lambda width: ours.FSPoolAggregation(width, width),
+    "pswe": lambda width: ours.PSWEAggregation(width, width),
+    "fsw": lambda width: ours.FSWAggregation(width, width),
+    "set_transformer": lambda width: ours.SetTransformerAggregation(width, width, hidden=4 * -(-width // 4)),
+    "slot_set": lambda width: ours.SlotSetAggregation(width, width, hidden=width),
+    "ot_kernel": lambda width: ours.OTKernelAggregation(width, width, hidden=width),
+    "janossy_1000": lambda width: ours.JanossyAggregation(width, width, hidden=width, max_tuples=1000),
+    "gen_agg": lambda width: ours.GenAggAggregation(width, width),
+    "fishnets": lambda width: ours.FishnetsAggregation(width, width, hidden=width),
 }
 RESULTS_PER_CHANNEL = {"multi": 4}  # output channels per input channel, where it is not one
 # Trained with the associativity and identity penalty, and tested in the order given, to see what they learned of it.

@@ -12,6 +12,7 @@ from graphinv.sets.choice import above_threshold, top_k
 from graphinv.sets.exact import ExactPosterior, enumerated_differences, exact_posterior
 from graphinv.sets.fit import FitConfig, FitResult, fit
 from graphinv.sets.functions import SetFunction, Utility
+from graphinv.sets.greedy import GreedySelector
 from graphinv.sets.inference import Mode, elbo, mean_field, mean_field_logits, mean_field_step
 from graphinv.sets.metrics import jaccard, mean_jaccard
 from graphinv.sets.noise import Noise, PerSetNoise
@@ -27,6 +28,7 @@ __all__ = [
     "ExactPosterior",
     "FitConfig",
     "FitResult",
+    "GreedySelector",
     "IndependentPosterior",
     "Mode",
     "Noise",

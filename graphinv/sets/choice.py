@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor
 
@@ -28,19 +30,7 @@ def top_k(scores: Tensor, ptr: Tensor, sizes: Tensor | int) -> Tensor:
         >>> top_k(torch.tensor([0.1, 0.9, 0.5, 0.7]), torch.tensor([0, 3, 4]), torch.tensor([2, 1])).tolist()
         [False, True, True, True]
     """
-    counts = ptr.diff()
-    sizes = torch.as_tensor(sizes, device=ptr.device)
-    if sizes.is_floating_point() or sizes.dtype == torch.bool or sizes.shape not in ((), counts.shape):
-        raise InputError(
-            f"sizes must be whole numbers, one for all or [{counts.numel()}], got {sizes.dtype} {sizes.shape}"
-        )
-    sizes = sizes.expand_as(counts)
-    if ptr.device.type == "cpu":
-        wrong = (sizes < 1) | (sizes > counts)
-        if bool(wrong.any()):
-            b = int(wrong.nonzero()[0])
-            raise InputError(f"set {b} has {int(counts[b])} elements, of which {int(sizes[b])} cannot be selected")
-    return _rank(scores, ptr) < sizes[ptr_to_index(ptr, scores.shape[0])]
+    return place_in_set(scores, ptr) < checked_sizes(sizes, ptr)[ptr_to_index(ptr, scores.shape[0])]
 
 
 def above_threshold(scores: Tensor, ptr: Tensor, threshold: float) -> Tensor:
@@ -53,7 +43,7 @@ def above_threshold(scores: Tensor, ptr: Tensor, threshold: float) -> Tensor:
         >>> above_threshold(torch.tensor([0.6, 0.9, 0.2, 0.3]), torch.tensor([0, 2, 4]), 0.5).tolist()
         [True, True, False, True]
     """
-    return (scores > threshold) | (_rank(scores, ptr) == 0)
+    return (scores > threshold) | (place_in_set(scores, ptr) == 0)
 
 
 def labelled(batch: SetBatch, negatives: int | None, noise: Noise) -> Tensor:
@@ -66,7 +56,7 @@ def labelled(batch: SetBatch, negatives: int | None, noise: Noise) -> Tensor:
         return torch.ones_like(chosen)
     draw = row_uniform(noise, batch.layout, 1).squeeze(1)
     wanted = batch.subset_sizes * (1 + negatives)
-    rank = _rank(draw + 2 * chosen.to(draw.dtype), batch.ptr)  # the selected ones come first
+    rank = place_in_set(draw + 2 * chosen.to(draw.dtype), batch.ptr)  # the selected ones come first
     return rank < wanted[batch.layout.index]
 
 
@@ -76,8 +66,36 @@ def membership_loss(logits: Tensor, batch: SetBatch, which: Tensor) -> Tensor:
     return segment_reduce(torch.where(which, own, 0), batch.ptr).mean()
 
 
-def _rank(scores: Tensor, ptr: Tensor) -> Tensor:
-    """Return the place of each score in its set, [N] int64, 0 for the highest."""
+def wanted_sizes(sizes: Literal["oracle"] | Tensor | int, batch: SetBatch) -> Tensor:
+    """Return how many elements of each set are to be chosen, [B] int64; "oracle" for as many as are optimal.
+
+    Raises:
+        InputError: a size is not in 1 .. n, or "oracle" sizes are not known.
+    """
+    if isinstance(sizes, str) and sizes != "oracle":
+        raise InputError(f"unknown sizes {sizes!r}; give 'oracle', whole numbers, or None for a threshold")
+    return checked_sizes(batch.subset_sizes if isinstance(sizes, str) else sizes, batch.ptr)
+
+
+def checked_sizes(sizes: Tensor | int, ptr: Tensor) -> Tensor:
+    """Return ``sizes`` as [B] int64, each in 1 .. n."""
+    counts = ptr.diff()
+    sizes = torch.as_tensor(sizes, device=ptr.device)
+    if sizes.is_floating_point() or sizes.dtype == torch.bool or sizes.shape not in ((), counts.shape):
+        raise InputError(
+            f"sizes must be whole numbers, one for all or [{counts.numel()}], got {sizes.dtype} {sizes.shape}"
+        )
+    sizes = sizes.expand_as(counts)
+    if ptr.device.type == "cpu":
+        wrong = (sizes < 1) | (sizes > counts)
+        if bool(wrong.any()):
+            b = int(wrong.nonzero()[0])
+            raise InputError(f"set {b} has {int(counts[b])} elements, of which {int(sizes[b])} cannot be selected")
+    return sizes
+
+
+def place_in_set(scores: Tensor, ptr: Tensor) -> Tensor:
+    """Return the place of each score in its set by size, [N] int64, 0 for the highest."""
     if scores.device.type == "cpu" and bool(scores.isnan().any()):
         raise InputError("a score is NaN; look for a network that diverged")
     _, order = segment_sort(scores, ptr, descending=True)

@@ -19,7 +19,7 @@ from graphinv.aggr import GroupAggregation
 from graphinv.errors import InputError
 from graphinv.sets._head import Activation
 from graphinv.sets.batch import SetBatch
-from graphinv.sets.choice import above_threshold, labelled, membership_loss, top_k
+from graphinv.sets.choice import above_threshold, labelled, membership_loss, top_k, wanted_sizes
 from graphinv.sets.functions import SetFunction, Superset
 from graphinv.sets.inference import Mode, elbo, mean_field_logits
 from graphinv.sets.noise import Noise, PerSetNoise
@@ -78,13 +78,10 @@ class SubsetSelector(nn.Module, ABC):
         """
         if not 0 < threshold < 1:
             raise InputError(f"threshold must be above 0 and below 1, got {threshold}")
-        if isinstance(sizes, str) and sizes != "oracle":
-            raise InputError(f"unknown sizes {sizes!r}; give 'oracle', whole numbers, or None for a threshold")
-        wanted = batch.subset_sizes if isinstance(sizes, str) else sizes
         logits = self.logits(batch, seed)  # probabilities near 1 would round to ties
-        if wanted is None:
+        if sizes is None:
             return above_threshold(logits, batch.ptr, math.log(threshold / (1 - threshold)))
-        return top_k(logits, batch.ptr, wanted)
+        return top_k(logits, batch.ptr, wanted_sizes(sizes, batch))
 
 
 class EquiVSet(SubsetSelector):

@@ -200,7 +200,7 @@ def main() -> None:
     add("--mode", choices=("shared", "independent", "expected", "first_order"), default="expected", help="of inference")
     add("--channels", type=int, default=48, help="of an encoded molecule (default 48)")
     add("--lr", type=float, default=3e-3, help="learning rate (default 3e-3)")
-    add("--epochs", type=int, default=20, help="at most (default 20)")
+    add("--epochs", type=int, default=12, help="at most (default 12)")
     add("--patience", type=int, default=6, help="epochs without a better validation (default 6)")
     add_output(parser)
     args = parser.parse_args()

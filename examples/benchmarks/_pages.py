@@ -24,3 +24,12 @@ def markdown(header: list[str], rows: list[list[str]]) -> str:
     """Return a table."""
     lines = [header, ["---"] * len(header), *rows]
     return "".join("| " + " | ".join(text.replace("|", "\\|") for text in line) + " |\n" for line in lines)
+
+
+def number(value: float | None) -> str:
+    """Return a figure with three digits; nothing for what was not measured."""
+    if value is None:
+        return ""
+    if value >= 100:
+        return f"{value:,.0f}"
+    return f"{value:#.3g}" if value >= 1e-4 else f"{value:.2g}"

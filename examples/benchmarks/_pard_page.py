@@ -1,0 +1,125 @@
+"""What docs/benchmarks/pard.md shows of the lines of ``pard.py`` and ``training_curve.py``."""
+
+from __future__ import annotations
+
+import statistics
+
+from _chart import line_chart
+from _pages import Line, Section, markdown, number
+
+CURVES = {
+    "valid_strict": "strictly valid",
+    "unique": "distinct",
+    "path_consistent": "on its path",
+    "valid_loss": "validation",
+    "train_loss": "training",
+}
+
+
+def pard_train(lines: list[Line]) -> str:
+    """Return the table of training steps."""
+    header = ["side", "parameters", "CPU s per step", "CPU s per graph", "extra MB per graph"]
+    rows = []
+    for line in {line["side"]: line for line in lines}.values():
+        seconds = f"{number(line['cpu_s'])} ± {number(line['iqr_s'])}"
+        figures = [number(line[key]) for key in ("per_graph_s", "extra_mb_per_graph", "ratio_cpu", "ratio_memory")]
+        rows.append([line["side"], f"{line['parameters'] / 1e6:.2f} M", seconds, *figures])
+    return markdown([*header, "times less CPU", "times less memory"], rows)
+
+
+def pard_sample(lines: list[Line]) -> str:
+    """Return the table of samples."""
+    keys = ("graphs_per_cpu_s", "ratio_cpu", "extra_mb")
+    latest = {line["side"]: [str(line["graphs"]), *(number(line[key]) for key in keys)] for line in lines}
+    header = ["side", "graphs", "graphs per CPU s", "times faster", "extra MB"]
+    return markdown(header, [[side, *cells] for side, cells in latest.items()])
+
+
+def pard_step(lines: list[Line]) -> str:
+    """Return the table of denoising steps, with lines through CPU seconds over pairs."""
+    latest = {(line["side"], line["nodes"]): line for line in lines}
+    nodes, rows = sorted({n for _, n in latest}), []
+    for side in dict.fromkeys(side for side, _ in latest):
+        found = [latest[side, n] for n in nodes]
+        pairs, seconds = [line["pairs"] for line in found], [line["cpu_s"] for line in found]
+        slope, start = statistics.linear_regression(pairs, seconds)
+        fit = (
+            f"{1e3 * start:.1f} + {1e6 * slope:.1f} per 1,000 pairs ({statistics.correlation(pairs, seconds) ** 2:.3f})"
+        )
+        rows.append([side, *(f"{number(1e3 * line['cpu_s'])} ({line['pairs']:,})" for line in found), fit])
+    return markdown(["side", *(f"n = {n}" for n in nodes), "line (R²)"], rows)
+
+
+def pard_curve(lines: list[Line]) -> str:
+    """Return the table of snapshots of a training, and the link to its charts."""
+    columns = {"minutes": "seconds", "epoch": "epoch", "validation loss": "valid_loss"}
+    rates = {"strictly valid": "valid_strict", "valid (relaxed)": "valid_relaxed", "distinct": "unique", "new": "novel"}
+    rows = []
+    for line in lines:
+        cells = [f"{line['seconds'] / 60:.1f}", str(line["epoch"]), f"{line['valid_loss']:.3f}"]
+        cells += [f"{100 * line[key]:.1f}%" for key in (*rates.values(), "path_consistent")]
+        rows.append([*cells, f"{line['samples']:,}", number(line["network_calls"])])
+    header = [*columns, *rates, "on its path", "samples", "network calls"]
+    return "![validity](pard_validity.svg)\n\n![loss](pard_loss.svg)\n\n" + markdown(header, rows)
+
+
+def charts(lines: list[Line]) -> dict[str, str]:
+    """Return the SVG of quality and of losses against time, by file name; none without lines."""
+    if not lines:
+        return {}
+    at = {key: [(line["seconds"] / 60, line[key]) for line in lines if key in line] for key in CURVES}
+    rates = {name: [(x, 100 * y) for x, y in at[key]] for key, name in CURVES.items() if "loss" not in key}
+    losses = {name: at[key] for key, name in CURVES.items() if "loss" in key}
+    top = max(y for points in losses.values() for _, y in points)
+    axis = "minutes of training"
+    return {
+        "pard_validity.svg": line_chart("per cent of samples", axis, rates, 50, 100),
+        "pard_loss.svg": line_chart("loss, nats per graph", axis, losses, 0, top),
+    }
+
+
+SECTIONS = [
+    Section(
+        "Training on QM9",
+        "Heavy atoms with their charges, the split of GDSS; molecules are judged as drawn, nothing repaired: "
+        "*strictly valid* is sanitised by RDKit and of one fragment, *relaxed* lets N, O and S take a charge. "
+        "*Distinct* is of the strictly valid, *new* of the distinct. *On its path*: graphs whose own block order "
+        "is the one in which they were generated.",
+        "pard_training.jsonl",
+        pard_curve,
+    ),
+    Section(
+        "Cost of training",
+        "One step on 8 molecules of QM9 with hydrogens in float32: losses, backward and optimizer, given the block "
+        "orders. The official code (`peer`) trains two networks, denoiser (`peer_denoiser`: it alone) and block "
+        "model; `ours` is one that does both jobs, `ours_separate` two trunks. `ours_batch_norm` normalises as the "
+        "official code. In the backward pass `ours` computes the inside of pair functions again, `ours_kept` "
+        "nothing, `ours_layers` whole layers. Memory is the peak of the first step, gradients and optimizer state "
+        "included. *Times less*: relative to `peer`.",
+        "pard.jsonl",
+        pard_train,
+        "pard_train",
+    ),
+    Section(
+        "Sampling",
+        "Graphs grown together with the block sizes and degrees of molecules, the same blocks for all sides, at 20 "
+        "denoising steps each; networks of block properties run and are not listened to. `peer_x8` and `ours_x8` "
+        "grow 8 times the graphs, `ours_x32` 32 times; graphinv cuts its batches where padding and calls together "
+        "cost least. `ours_adaptive`, the default of graphinv, takes a number of steps in "
+        "proportion to the unknown nodes and pairs of a block: not a ratio at equal steps. Weights are random: "
+        "costs, not the quality of samples. *Times faster*: per graph, relative to `peer`.",
+        "pard.jsonl",
+        pard_sample,
+        "pard_sample",
+    ),
+    Section(
+        "One denoising step",
+        "CPU milliseconds, and in brackets the ordered pairs computed anew, of one step of the last 4 nodes of n. "
+        "`ours` keeps what finished blocks have computed: 4 rows and columns remain. `ours_uncached` computes the "
+        "whole graph, as do `peer` and its transcription `plain`. The line is a least-squares fit of milliseconds "
+        "over pairs; products of pair maps sum over all nodes for each pair and bend it.",
+        "pard.jsonl",
+        pard_step,
+        "pard_step",
+    ),
+]

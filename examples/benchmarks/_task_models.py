@@ -44,7 +44,7 @@ AGGREGATORS: dict[str, Callable[[int], nn.Module]] = {
     "fspool": lambda width: ours.FSPoolAggregation(width, width),
     "pswe": lambda width: ours.PSWEAggregation(width, width),
     "fsw": lambda width: ours.FSWAggregation(width, width),
-    "set_transformer": lambda width: ours.SetTransformerAggregation(width, width, hidden=4 * -(-width // 4)),
+    "set_transformer": lambda width: ours.SetTransformerAggregation(width, width, hidden=width, heads=1),
     "slot_set": lambda width: ours.SlotSetAggregation(width, width, hidden=width),
     "ot_kernel": lambda width: ours.OTKernelAggregation(width, width, hidden=width),
     "janossy_1000": lambda width: ours.JanossyAggregation(width, width, hidden=width, max_tuples=1000),

@@ -122,7 +122,7 @@ def known(assays: list[tuple[Tensor, Tensor]], count: int) -> Tensor:
     """Return the mean of each molecule's standardised activities, [count]; NaN without any."""
     table = torch.full((len(assays), count), torch.nan)
     for line, (rows, values) in zip(table, assays, strict=True):
-        line[rows] = ((values - values.mean()) / values.std().clamp(min=1e-9)).float()
+        line[rows] = ((values - values.mean()) / values.std(correction=0).clamp(min=1e-9)).float()
     return table.nanmean(0)
 
 
@@ -132,7 +132,7 @@ def activity_of(batch: SetBatch, assays: list[tuple[Tensor, Tensor]], n: int) ->
     for number, rows in enumerate(batch.x.split(n)):
         molecules, values = assays[number // each]
         lookup = dict(zip(molecules.tolist(), values.tolist(), strict=True))
-        found.append(torch.tensor([lookup[i] for i in rows.tolist()]))
+        found.append(torch.tensor([lookup[i] for i in rows.tolist()], dtype=values.dtype))
     return torch.cat(found)
 
 

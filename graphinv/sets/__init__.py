@@ -13,7 +13,7 @@ from graphinv.sets.exact import ExactPosterior, enumerated_differences, exact_po
 from graphinv.sets.fit import FitConfig, FitResult, fit
 from graphinv.sets.functions import SetFunction, Utility
 from graphinv.sets.greedy import GreedySelector
-from graphinv.sets.inference import Mode, elbo, mean_field, mean_field_logits, mean_field_step
+from graphinv.sets.inference import Mode, elbo, mean_field, mean_field_logits
 from graphinv.sets.metrics import jaccard, mean_jaccard
 from graphinv.sets.noise import Noise, PerSetNoise
 from graphinv.sets.posterior import CopulaPosterior, IndependentPosterior, RecognitionNetwork
@@ -48,7 +48,6 @@ __all__ = [
     "jaccard",
     "mean_field",
     "mean_field_logits",
-    "mean_field_step",
     "mean_jaccard",
     "top_k",
     "two_moons",

@@ -18,7 +18,7 @@ from graphinv.sets.functions import Utility
 from graphinv.sets.noise import Noise, pair_uniform, pairs, row_uniform
 from graphinv.sets.posterior import IndependentPosterior
 
-__all__ = ["Mode", "elbo", "mean_field", "mean_field_logits", "mean_field_step"]
+__all__ = ["Mode", "elbo", "mean_field", "mean_field_logits"]
 
 Mode = Literal["shared", "independent", "first_order", "expected", "enumerated"]
 """How the expected differences are found:
@@ -76,28 +76,6 @@ def mean_field_logits(
         with torch.set_grad_enabled(torch.is_grad_enabled() and mode in ("expected", "enumerated")):
             psi = _expected_differences(function, phi, layout, psi, samples, mode, generator).sigmoid()
     return _expected_differences(function, phi, layout, psi, samples, mode, generator)
-
-
-def mean_field_step(
-    function: Utility,
-    phi: Tensor,
-    layout: GroupLayout,
-    psi: Tensor,
-    *,
-    samples: int = 5,
-    mode: Mode = "shared",
-    generator: Noise = None,
-) -> Tensor:
-    """Return psi [N] after one fixed-point step; see ``mean_field_logits`` for the arguments.
-
-    Example:
-        >>> from graphinv.sets import SetFunction
-        >>> layout = GroupLayout.from_ptr(torch.tensor([0, 2, 5]), 5)
-        >>> function, phi = SetFunction(4, hidden=8), torch.randn(5, 4)
-        >>> mean_field_step(function, phi, layout, torch.full((5,), 0.5), mode="expected").shape
-        torch.Size([5])
-    """
-    return mean_field(function, phi, layout, psi, steps=1, samples=samples, mode=mode, generator=generator)
 
 
 def mean_field(

@@ -22,6 +22,7 @@ def load(name):
 aggregators = load("aggregators")
 matrix = load("aggregator_behaviour")
 render = load("render_docs")
+pages = load("_aggregators_page")
 
 
 def run(module, monkeypatch, *arguments):
@@ -71,7 +72,7 @@ def test_one_case_end_to_end_with_a_side_that_asks_for_too_much(monkeypatch, cap
     assert peer["asked_mb"] == pytest.approx(peer["groups"] * peer["largest"] * 64 * 4 / 1e6, abs=1)
     assert own["status"] == "ok" and own["median_s"] > 0 and own["iterations"] == 2 and own["turns"] == 1
     assert own["command"].endswith("--turns 1 --repeats 2")
-    table = render.speed(lines)
+    table = pages.speed(lines)
     assert "out of memory (cap 0.15 GB, asked for 0.2 GB at once)" in table and "| lcm_gru |" in table
 
 
@@ -135,7 +136,7 @@ def test_the_committed_pages_are_what_the_lines_give(monkeypatch):
 
 
 def test_check_finds_a_page_that_is_out_of_date(monkeypatch, tmp_path):
-    line = {"name": "behaviour", "aggregator": "a|b", **dict.fromkeys(render.BEHAVIOUR, "ok"), "batch": 1e-17}
+    line = {"name": "behaviour", "aggregator": "a|b", **dict.fromkeys(pages.BEHAVIOUR, "ok"), "batch": 1e-17}
     line |= {"permutation": 0.25, "torch": "2", "command": "python x.py"}
     lines = tmp_path / "aggregator_behaviour.jsonl"
     lines.write_text(json.dumps(line) + "\n")
@@ -152,8 +153,8 @@ def test_check_finds_a_page_that_is_out_of_date(monkeypatch, tmp_path):
 
 
 def test_the_last_line_of_a_row_counts():
-    line = {"name": "behaviour", "aggregator": "a", **dict.fromkeys(render.BEHAVIOUR, "ok")}
-    table = render.behaviour([{**line, "ptr": "old"}, {**line, "ptr": "new"}])
+    line = {"name": "behaviour", "aggregator": "a", **dict.fromkeys(pages.BEHAVIOUR, "ok")}
+    table = pages.behaviour([{**line, "ptr": "old"}, {**line, "ptr": "new"}])
     assert "new" in table and "old" not in table
 
 
@@ -161,4 +162,4 @@ def test_the_last_line_of_a_row_counts():
     ("value", "text"), [(None, ""), (0.0441, "0.0441"), (1.5, "1.50"), (15.13, "15.1"), (343.2, "343"), (2729, "2,729")]
 )
 def test_numbers_have_three_digits(value, text):
-    assert render.number(value) == text
+    assert pages.number(value) == text

@@ -17,7 +17,6 @@ from graphinv.sets import (
     exact_posterior,
     mean_field,
     mean_field_logits,
-    mean_field_step,
 )
 from graphinv.testing import assert_close
 
@@ -45,7 +44,7 @@ def test_of_a_modular_function_one_step_gives_the_exact_marginals(modular, mode)
     layout = GroupLayout.from_ptr(torch.tensor([0, 12]), 12)
     exact = exact_posterior(modular, phi).marginals
     for start in (torch.full((12,), 0.5).double(), exact):
-        psi = mean_field_step(modular, phi, layout, start, mode=mode, generator=noise())
+        psi = mean_field(modular, phi, layout, start, mode=mode, generator=noise())
         assert_close(psi, exact, "fixed point", tolerance=1e-12)
 
 
@@ -175,7 +174,7 @@ def test_steps_are_single_steps_in_a_row(mode):
     source, again = noise(), noise()
     expected = psi
     for _ in range(3):
-        expected = mean_field_step(function, phi, LAYOUT, expected, mode=mode, generator=source)
+        expected = mean_field(function, phi, LAYOUT, expected, mode=mode, generator=source)
     assert_close(mean_field(function, phi, LAYOUT, psi, steps=3, mode=mode, generator=again), expected, "steps")
 
 
@@ -197,7 +196,7 @@ def test_gradients_reach_the_start_where_it_enters_smoothly():
 def test_iterated_enumerated_steps_end_in_a_fixed_point_near_the_marginals():
     function, phi, psi = problem(seed=1)
     psi = mean_field(function, phi, LAYOUT, psi, steps=200, mode="enumerated").detach()
-    again = mean_field_step(function, phi, LAYOUT, psi, mode="enumerated")
+    again = mean_field(function, phi, LAYOUT, psi, mode="enumerated")
     assert_close(again, psi, "fixed point", tolerance=1e-8)
     for begin, end in OF_SET:
         gap = psi[begin:end] - exact_posterior(function, phi[begin:end]).marginals

@@ -3,9 +3,10 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+GPU_READY := $(VENV)/.ready-gpu
 OUT ?= quickstart
 
-.PHONY: quickstart test lint format clean
+.PHONY: quickstart test test-gpu-kernels gpu-dev lint format clean
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -23,6 +24,15 @@ quickstart: $(READY)  ## train on the embedded molecules, draw 1,000, judge them
 
 test: $(READY)  ## the whole suite; GRAPHINV_DATA_DIR adds the tests on real files
 	$(BIN)/python -m pytest -q
+
+$(GPU_READY): $(READY) pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[gpu-dev]'
+	touch $@
+
+gpu-dev: $(GPU_READY)
+
+test-gpu-kernels: gpu-dev  ## the segment kernels with Triton too, interpreted on the CPU: minutes
+	TRITON_INTERPRET=1 $(BIN)/python -m pytest -q tests/ops
 
 lint: $(READY)  ## what CI checks
 	$(BIN)/ruff check .

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import json
 from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
@@ -12,7 +13,16 @@ from typing import Any, NamedTuple
 import torch
 
 from graphinv._files import atomic_path
-from graphinv.data import GraphStore, Vocabulary, build_graphs, file_sha256, is_graph_file, read_smiles, write_graphs
+from graphinv.data import (
+    SPLITS,
+    GraphStore,
+    Vocabulary,
+    build_graphs,
+    file_sha256,
+    is_graph_file,
+    read_smiles,
+    write_graphs,
+)
 from graphinv.data.manifests import list_datasets, load_manifest
 from graphinv.draw import graph_grid
 from graphinv.errors import InputError
@@ -50,6 +60,37 @@ def mean_blocks(store: GraphStore) -> float | None:
         return None
     last = segment_reduce(store.block.long(), store.node_ptr.long(), "max")
     return float((last + 1)[store.node_counts() > 0].sum()) / max(len(store), 1)
+
+
+def store_info(path: str) -> dict[str, Any]:
+    """Check a store and return what it holds; text and numbers alone."""
+    store = GraphStore.open(path)
+    store.verify()
+    blocks = mean_blocks(store)
+    return {
+        "graphs": store.num_graphs,
+        "splits": {s: n for s in SPLITS if (n := store.indices(s).numel())},
+        "nodes": dict(enumerate(store.node_histogram("all").tolist())),
+        "vocabulary": store.vocabulary.to_json(),
+        "blocks": None if blocks is None else {"rule": store.block_rule, "mean": blocks},
+        "hash": store.content_hash,
+        "provenance": store.provenance,
+    }
+
+
+def store_lines(path: str, found: Mapping[str, Any]) -> list[str]:
+    """Return what a store holds as lines for a person to read."""
+    vocabulary, blocks = found["vocabulary"], found["blocks"]
+    lines = [
+        f"{path}: {found['graphs']:,} graphs, hash {found['hash'][:12]}",
+        "splits     " + ", ".join(f"{k} {v:,}" for k, v in found["splits"].items()),
+        f"node types {' '.join(vocabulary['nodes'])} ({vocabulary['scheme']})",
+        "edge types " + " ".join(vocabulary["edges"]),
+        "node count " + ", ".join(f"{k}: {v:,}" for k, v in found["nodes"].items() if v),
+    ]
+    if blocks is not None:
+        lines.append(f"blocks     {blocks['rule']}, {blocks['mean']:.2f} a graph on average")
+    return [*lines, "provenance " + json.dumps(found["provenance"])]
 
 
 def _build(files: Sequence[str], given: Any) -> tuple[GraphStore, Rejects | str]:

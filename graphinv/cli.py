@@ -35,6 +35,7 @@ usage: graphinv VERB [arguments]        graphinv VERB --help explains one verb
   convert gdss FILE.pth -o RUN    a run of an official checkpoint of GDSS
   sample RUN -n 1000 -o out.smi   draw molecules (or graphs: out.g6) from a trained generator
   evaluate out.smi                validity, uniqueness, novelty; under a protocol distances with floors; a page
+  info                            versions, devices, and which kernels are in use
 
 a first tour, nothing to download (about six minutes on two cores):
   graphinv data build smallmol -o small.graphs
@@ -118,38 +119,14 @@ def _data_build(args: list[str]) -> None:
 
 
 def _data_info(args: list[str]) -> None:
-    from graphinv._verbs import mean_blocks
-    from graphinv.data import SPLITS, GraphStore
-
     p = _parser("data info", "Check a store and say what it holds.")
     p.add_argument("store", help="a store written by graphinv data build")
     p.add_argument("--json", action="store_true", help="print JSON")
     given = p.parse_args(args)
-    store = GraphStore.open(given.store)
-    store.verify()
-    splits = {s: n for s in SPLITS if (n := store.indices(s).numel())}
-    nodes = dict(enumerate(store.node_histogram("all").tolist()))
-    blocks = mean_blocks(store)
-    info = {
-        "graphs": store.num_graphs,
-        "splits": splits,
-        "nodes": nodes,
-        "vocabulary": store.vocabulary.to_json(),
-        "blocks": None if blocks is None else {"rule": store.block_rule, "mean": blocks},
-        "hash": store.content_hash,
-        "provenance": store.provenance,
-    }
-    if given.json:
-        print(json.dumps(info, indent=2))
-        return
-    print(f"{given.store}: {store.num_graphs:,} graphs, hash {store.content_hash[:12]}")
-    print("splits    ", ", ".join(f"{k} {v:,}" for k, v in splits.items()))
-    print("node types", " ".join(store.vocabulary.nodes), f"({store.vocabulary.scheme})")
-    print("edge types", " ".join(store.vocabulary.edges))
-    print("node count", ", ".join(f"{k}: {v:,}" for k, v in nodes.items() if v))
-    if blocks is not None:
-        print("blocks    ", f"{store.block_rule}, {blocks:.2f} a graph on average")
-    print("provenance", json.dumps(store.provenance))
+    from graphinv._verbs import store_info, store_lines
+
+    found = store_info(given.store)
+    print(json.dumps(found, indent=2) if given.json else "\n".join(store_lines(given.store, found)))
 
 
 def _data_list(args: list[str]) -> None:
@@ -274,6 +251,20 @@ def _evaluate(args: list[str]) -> None:
         print(text, flush=True)
 
 
+def _info(args: list[str]) -> None:
+    p = _parser(
+        "info",
+        "Say what runs here: versions of the packages, devices, and which implementation of the segment kernels is in "
+        "use, with the reason for each that is not at hand. Worth a look before a long training and in a bug report.",
+    )
+    p.add_argument("--json", action="store_true", help="print JSON")
+    given = p.parse_args(args)
+    from graphinv import _info
+
+    found = _info.report()
+    print(json.dumps(found, indent=2) if given.json else "\n".join(_info.lines(found)))
+
+
 _VERBS: dict[str, Callable[[list[str]], None]] = {
     "data build": _data_build,
     "data info": _data_info,
@@ -282,6 +273,7 @@ _VERBS: dict[str, Callable[[list[str]], None]] = {
     "convert gdss": _convert_gdss,
     "sample": _sample,
     "evaluate": _evaluate,
+    "info": _info,
 }
 
 

@@ -17,6 +17,7 @@ from graphinv.cli import main
 from graphinv.data import GraphStore, community_graphs, read_graphs, write_graphs
 from graphinv.models import GDSS, PARD, PARD_TRAINING, pard_preset
 from graphinv.mol import MoleculeCodec
+from graphinv.ops import available_backends, current_backend
 
 SMILES = ["C", "CC", "CO", "CCO", "C#N", "CC=O", "C1CC1", "CCN", "COC", "CC#C", "NC=O", "OCCO"]
 TINY_PARD = [
@@ -292,12 +293,24 @@ def test_help_imports_nothing_heavy():
 
 
 @pytest.mark.parametrize(
-    "verb", ["data build", "data info", "data list", "train gdss", "train pard", "sample", "evaluate"]
+    "verb", ["data build", "data info", "data list", "train gdss", "train pard", "sample", "evaluate", "info"]
 )
 def test_every_verb_has_help(verb, capsys):
     with pytest.raises(SystemExit) as end:
         main([*verb.split(), "--help"])
     assert end.value.code == 0 and f"graphinv {verb}" in capsys.readouterr().out
+
+
+def test_info_names_versions_devices_and_the_kernels_in_use(capsys):
+    assert main(["info", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["versions"]["torch"].split("+")[0] == torch.__version__.split("+")[0]
+    assert found["devices"][0].startswith("cpu, ")
+    assert list(found["backends"].values()).count("in use") == 1
+    for name, state in found["backends"].items():
+        assert (state in ("in use", "available")) == (name in available_backends())
+    assert main(["info"]) == 0
+    assert f"kernels   {current_backend()}: in use" in capsys.readouterr().out
 
 
 def test_graphs_without_labels_become_a_store(folder, capsys):

@@ -21,7 +21,7 @@ ROWS = [
     {"models", "metrics", "sets", "draw"},
     {"training", "convert"},
     {"pipeline", "compounds"},
-    {"_verbs", "_judge"},
+    {"_verbs", "_judge", "_info"},
     {"cli", "__main__"},
 ]
 RANK = {name: row for row, names in enumerate(ROWS) for name in names}

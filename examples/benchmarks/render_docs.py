@@ -18,6 +18,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 import _aggregators_page
 import _gdss_page
+import _gpu_page
 import _pard_page
 import _sets_page
 from _pages import Line, Section
@@ -29,6 +30,7 @@ PAGES: dict[str, list[Section]] = {
     "aggregators.md": _aggregators_page.SECTIONS,
     "aggregator_tasks.md": _aggregators_page.TASK_SECTIONS,
     "pard.md": _pard_page.SECTIONS,
+    "gpu.md": _gpu_page.SECTIONS,
 }
 
 
@@ -47,7 +49,7 @@ def page(name: str, folder: Path) -> str:
     """Return the Markdown of one page from the lines in ``folder``."""
     title = (
         name.removesuffix(".md").upper()
-        if name in ("pard.md", "gdss.md")
+        if name in ("pard.md", "gdss.md", "gpu.md")
         else name.removesuffix(".md").replace("_", " ").capitalize()
     )
     parts = [f"# {title}: measurements\n", "<!-- Made by examples/benchmarks/render_docs.py; do not edit. -->\n"]

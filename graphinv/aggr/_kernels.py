@@ -13,7 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["GRUKernel", "Kept", "Kernel", "Work", "orders"]
+from graphinv.aggr.layout import Tile
+from graphinv.ops.backend import runs_triton
+
+__all__ = ["GRUKernel", "Kept", "Kernel", "TreeKernel", "Work", "fastest", "orders"]
 
 
 Kept = list[Tensor]  # gates of a tile for its backward pass; empty if they are to be computed again
@@ -34,8 +37,8 @@ class Work:
         return held[:rows]
 
 
-class Kernel(ABC):
-    """One operator with its weights packed for tiles; gathers the gradients of its weights over backward calls."""
+class TreeKernel(ABC):
+    """One operator with its weights, for pairs of rows of a tree; gathers the gradients of its weights over tiles."""
 
     @abstractmethod
     def __init__(self, *weights: Tensor) -> None: ...
@@ -46,16 +49,61 @@ class Kernel(ABC):
         """Combine [P, H] and [P, H] in plain autograd."""
 
     @abstractmethod
+    def fold(self, tree: Tensor, tile: Tile, lefts: Tensor | None, work: Work, keep: bool) -> Kept:
+        """Combine the pairs of a tile of ``tree`` [N, H]: each result replaces its left operand.
+
+        The P left operands are saved to ``lefts`` [P, H], unless there will be no backward pass. Return, if ``keep``,
+        what else the backward pass may use.
+        """
+
+    @abstractmethod
+    def unfold(self, flow: Tensor, tree: Tensor, tile: Tile, lefts: Tensor, work: Work, kept: Kept) -> None:
+        """Carry gradients back through a tile: add to those of the weights and to the rows of ``flow`` [N, H].
+
+        ``flow`` holds at ``tile.left`` the gradients of the results, afterwards those of the left operands.
+        """
+
+    @abstractmethod
+    def weight_gradients(self) -> tuple[Tensor, ...]:
+        """Return the gathered gradients, in the order of the weights."""
+
+
+class Kernel(TreeKernel):
+    """An operator on tiles: one matrix [2P, H] of both operands, in torch operations."""
+
+    def fold(self, tree: Tensor, tile: Tile, lefts: Tensor | None, work: Work, keep: bool) -> Kept:
+        """Combine the pairs of a tile of the tree."""
+        half = tile.end - tile.begin
+        c = work("c", 2 * half, tree.shape[1])
+        if tile.first is None:
+            torch.index_select(tree, 0, tile.left, out=c[:half])
+        else:
+            c[:half] = tree[tile.first : tile.first + half]
+        c[half:] = tree[tile.begin : tile.end]
+        y, kept = self.forward(c, work, keep)
+        _write(tree, tile, y)
+        if lefts is not None:
+            lefts.copy_(c[:half])
+        return kept
+
+    def unfold(self, flow: Tensor, tree: Tensor, tile: Tile, lefts: Tensor, work: Work, kept: Kept) -> None:
+        """Carry gradients back through a tile."""
+        half = tile.end - tile.begin
+        c = work("c", 2 * half, tree.shape[1])
+        c[:half] = lefts
+        c[half:] = tree[tile.begin : tile.end]
+        above = flow[tile.first : tile.first + half] if tile.first is not None else flow.index_select(0, tile.left)
+        below = self.backward(above, c, work, kept)
+        flow[tile.begin : tile.end] += below[half:]
+        _write(flow, tile, below[:half])
+
+    @abstractmethod
     def forward(self, c: Tensor, work: Work, keep: bool) -> tuple[Tensor, Kept]:
         """Combine the halves of ``c`` [2P, H]; return [P, H] and, if ``keep``, what the backward needs."""
 
     @abstractmethod
     def backward(self, grad: Tensor, c: Tensor, work: Work, kept: Kept) -> Tensor:
         """Return the gradient of ``c`` [2P, H] from the one of the result [P, H]; add to those of the weights."""
-
-    @abstractmethod
-    def weight_gradients(self) -> tuple[Tensor, ...]:
-        """Return the gathered gradients, in the order of the weights."""
 
 
 class GRUKernel(Kernel):
@@ -158,3 +206,20 @@ def orders(half: int) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
     """Return the rows of the two orders of the operands: (input a, hidden b) and (input b, hidden a)."""
     first, second = slice(0, half), slice(half, 2 * half)
     return (first, second), (second, first)
+
+
+def fastest(kernel: type[TreeKernel], x: Tensor) -> type[TreeKernel]:
+    """Return the implementation of ``kernel`` that the backend in use has for rows ``x``, or ``kernel`` itself."""
+    # The matrix units that Triton writes for know no float64.
+    if kernel is GRUKernel and x.dtype != torch.float64 and runs_triton(x):
+        from graphinv.aggr._triton_gru import GRUTritonKernel
+
+        return GRUTritonKernel
+    return kernel
+
+
+def _write(tree: Tensor, tile: Tile, values: Tensor) -> None:
+    if tile.first is None:
+        tree.index_copy_(0, tile.left, values)
+    else:
+        tree[tile.first : tile.first + values.shape[0]] = values

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from graphinv.aggr._kernels import Kernel, Work
+from graphinv.aggr._kernels import Kernel, TreeKernel, Work, fastest
 from graphinv.aggr._order import is_transformed
 from graphinv.aggr._static import StaticPacked, fold_static, longest, pack_static, wants_static
-from graphinv.aggr.layout import GroupLayout, Packed, Tile
+from graphinv.aggr.layout import GroupLayout, Packed
 
 __all__ = ["aliases", "fold_kernel", "fold_table", "plan_of", "spread"]
 
@@ -71,14 +71,15 @@ def fold_kernel(
         rows: [N] row of ``x`` at each packed place.
         plan: of the packed rows.
         nodes: [S] packed places whose value in the tree is wanted too.
-        kernel: the operator.
+        kernel: the operator; where the backend in use has a faster one for it, that one runs.
         keep: keep the gates for the backward pass instead of computing them again.
         weights: of the operator, in the dtype of ``x``.
 
     Returns:
         [K, H] the result of each rank, and [S, H] the values of ``nodes``.
     """
-    out, values = _Fold.apply(x, rows, plan, nodes, kernel, keep, torch.is_grad_enabled(), *weights)  # type: ignore[no-untyped-call]
+    chosen, tracked = fastest(kernel, x), torch.is_grad_enabled()
+    out, values = _Fold.apply(x, rows, plan, nodes, chosen, keep, tracked, *weights)  # type: ignore[no-untyped-call]
     return out, values
 
 
@@ -90,7 +91,7 @@ class _Fold(Function):
         rows: Tensor,
         plan: Packed,
         nodes: Tensor,
-        kernel: type[Kernel],
+        kernel: type[TreeKernel],
         keep: bool,
         tracked: bool,
         *weights: Tensor,
@@ -102,13 +103,8 @@ class _Fold(Function):
         op, work = kernel(*(w.detach() for w in weights)), Work(x)
         kept = []
         for tile in plan.tiles(_tile_rows(x)):
-            c = _operands(tree, tile, work)
-            half = c.shape[0] // 2
-            y, gates = op.forward(c, work, keep and needed)
-            _write(tree, tile, y)
-            if needed:
-                lefts[tile.begin - ranks : tile.end - ranks] = c[:half]
-                kept.append(gates)
+            saved = lefts[tile.begin - ranks : tile.end - ranks] if needed else None
+            kept.append(op.fold(tree, tile, saved, work, keep and needed))
         flat = [t for gates in kept for t in gates]
         # All through save_for_backward, which lets go of everything as soon as the backward pass is done.
         ctx.save_for_backward(x, rows, nodes, tree, lefts, *weights, *flat)
@@ -138,14 +134,7 @@ def _backward(ctx: Any, grad: Tensor, grad_nodes: Tensor) -> tuple[Tensor | None
     gates = len(flat) // max(len(tiles), 1)  # kept per tile; none if they are computed again
     for place, tile in reversed(list(enumerate(tiles))):
         kept = flat[place * gates : (place + 1) * gates]
-        half = tile.end - tile.begin
-        c = work("c", 2 * half, x.shape[1])
-        c[:half] = lefts[tile.begin - ranks : tile.end - ranks]
-        c[half:] = tree[tile.begin : tile.end]
-        above = flow[tile.first : tile.first + half] if tile.first is not None else flow.index_select(0, tile.left)
-        below = op.backward(above, c, work, kept)
-        flow[tile.begin : tile.end] += below[half:]
-        _write(flow, tile, below[:half])
+        op.unfold(flow, tree, tile, lefts[tile.begin - ranks : tile.end - ranks], work, kept)
     grad_x = torch.empty_like(flow).index_copy_(0, rows, flow) if ctx.needs_input_grad[0] else None
     return (grad_x, *op.weight_gradients())
 
@@ -165,24 +154,6 @@ def aliases(*tensors: Tensor) -> list[Tensor]:
     """Return the same tensors as inputs of their own: what leads from one to another does not count as a path."""
     with torch.enable_grad():
         return [t.view_as(t) for t in tensors]
-
-
-def _operands(tree: Tensor, tile: Tile, work: Work) -> Tensor:
-    half = tile.end - tile.begin
-    c = work("c", 2 * half, tree.shape[1])
-    if tile.first is None:
-        torch.index_select(tree, 0, tile.left, out=c[:half])
-    else:
-        c[:half] = tree[tile.first : tile.first + half]
-    c[half:] = tree[tile.begin : tile.end]
-    return c
-
-
-def _write(tree: Tensor, tile: Tile, values: Tensor) -> None:
-    if tile.first is None:
-        tree.index_copy_(0, tile.left, values)
-    else:
-        tree[tile.first : tile.first + values.shape[0]] = values
 
 
 def _tile_rows(x: Tensor) -> int:

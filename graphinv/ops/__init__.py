@@ -7,7 +7,7 @@ operation. Plain torch is the reference; a compiled backend can be chosen with `
 from __future__ import annotations
 
 from graphinv.ops.attention import segment_attention
-from graphinv.ops.backend import available_backends, current_backend, use_backend
+from graphinv.ops.backend import available_backends, backend_report, current_backend, use_backend
 from graphinv.ops.columns import segment_sort_columns
 from graphinv.ops.fold import segment_fold
 from graphinv.ops.pairs import from_pairs, to_pairs
@@ -16,6 +16,7 @@ from graphinv.ops.segment import segment_reduce, segment_softmax, segment_sort
 
 __all__ = [
     "available_backends",
+    "backend_report",
     "current_backend",
     "from_pairs",
     "index_to_ptr",

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import pytest
 import torch
 
 import graphinv.ops
 from graphinv.errors import InputError
-from graphinv.ops import available_backends, current_backend, segment_reduce, use_backend
+from graphinv.ops import available_backends, backend_report, current_backend, segment_reduce, use_backend
 from graphinv.ops import backend as backend_module
 
 needs_torch_scatter = pytest.mark.skipif(
@@ -17,20 +20,44 @@ needs_torch_scatter = pytest.mark.skipif(
 )
 
 
-def test_torch_is_available_and_the_default():
-    assert available_backends()[0] == "torch" == current_backend()
+def test_torch_is_always_available_and_the_default_without_a_gpu():
+    assert available_backends()[0] == "torch"
+    default = "triton" if torch.cuda.is_available() and "triton" in available_backends() else "torch"
+    assert current_backend() == default
 
 
 def test_an_unknown_backend_is_named_with_the_known_ones():
-    with pytest.raises(InputError, match="unknown backend 'tritn'; available: torch, torch_scatter"):
+    before = current_backend()
+    with pytest.raises(InputError, match="unknown backend 'tritn'; available: torch, torch_scatter, triton"):
         use_backend("tritn")
-    assert current_backend() == "torch"
+    assert current_backend() == before
 
 
 @pytest.mark.skipif("torch_scatter" in available_backends(), reason="torch_scatter is importable here")
 def test_a_missing_backend_is_named_with_the_command_that_installs_it():
     with pytest.raises(InputError, match="pip install --no-build-isolation torch-scatter"):
         use_backend("torch_scatter")
+
+
+@pytest.mark.skipif("triton" in available_backends(), reason="triton can run here")
+def test_triton_that_cannot_run_says_what_is_missing():
+    missing = "CUDA device, and TRITON_INTERPRET is not 1|No module named 'triton'"
+    with pytest.raises(InputError, match=f"'triton' cannot be loaded.*({missing}).*pip install 'triton>=3.1'"):
+        use_backend("triton")
+
+
+def test_the_report_names_the_backend_in_use_and_a_reason_for_each_that_cannot_run():
+    with use_backend("torch"):
+        report = backend_report()
+    assert list(report) == ["torch", "torch_scatter", "triton"] and report["torch"] == "in use"
+    for name in ("torch_scatter", "triton"):
+        assert (report[name] == "available") == (name in available_backends())
+        assert len(report[name]) > 8
+
+
+def test_importing_the_kernels_leaves_triton_alone():
+    code = "import sys, graphinv.ops; assert 'triton' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], cwd=Path(graphinv.ops.__file__).parents[2], check=True)
 
 
 @needs_torch_scatter
@@ -88,6 +115,7 @@ def test_every_backend_is_loaded_once():
 def test_the_public_names_are_those_of_the_contract():
     assert set(graphinv.ops.__all__) == {
         "available_backends",
+        "backend_report",
         "current_backend",
         "from_pairs",
         "index_to_ptr",

@@ -1,0 +1,72 @@
+"""The script of GPU figures: what it counts, that every part runs where there is no GPU, and its page."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from graphinv.ops import available_backends
+
+FOLDER = Path(__file__).parents[2] / "examples" / "benchmarks"
+
+
+def load(name):
+    spec = importlib.util.spec_from_file_location(f"benchmark_{name}", FOLDER / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+gpu = load("gpu")
+
+
+@pytest.mark.parametrize("kind", ["uniform", "power_law"])
+def test_groups_hold_all_rows_and_the_largest_a_tenth(kind):
+    sizes = gpu.sizes(kind, 160_000)
+    assert int(sizes.sum()) == 160_000 and int(sizes.min()) >= 1
+    assert int(sizes.max()) == (16 if kind == "uniform" else 16_000)
+
+
+def test_figures_follow_from_counts_and_seconds():
+    machine = gpu.Machine(torch.device("cpu"), 1e10, {torch.float32: 1e12})
+    case = gpu.Case("c", {}, bytes=2e9, flops=5e11, items=10)
+    found = gpu.line(case, "ours", 0.5, 2.0, machine)
+    assert (found["gb_per_s"], found["of_copy"], found["times"]) == (4.0, 0.4, 4.0)
+    assert (found["tflop_per_s"], found["of_matmul"], found["items_per_s"]) == (1.0, 1.0, 20.0)
+
+
+def test_a_side_that_cannot_run_says_why_and_the_next_is_the_reference():
+    def fails():
+        raise RuntimeError("out of memory\nat length")
+
+    machine = gpu.Machine(torch.device("cpu"), 1.0, {})
+    lines = list(gpu.measured(gpu.Case("c", {"a": fails, "b": lambda: None}), machine, 0.0))
+    assert lines[0]["error"] == "out of memory" and lines[1]["times"] == 1.0
+
+
+@pytest.mark.parametrize("part", gpu.PARTS)
+def test_every_part_runs_on_a_cpu(part, monkeypatch, tmp_path):
+    monkeypatch.setattr(gpu.Machine, "measure", lambda device, seconds: MACHINE)
+    monkeypatch.setattr(gpu, "timed", lambda run, device, seconds: (run(), 0.5)[1])
+    out = tmp_path / "out.jsonl"
+    words = ["--device", "cpu", "--scale", "0.0001", "--only", part, "--out", str(out)]
+    monkeypatch.setattr(sys, "argv", ["gpu.py", *words])
+    gpu.main()
+    machine, *lines = map(json.loads, out.read_text().splitlines())
+    assert machine["name"] == "machine" and machine["copy_gb_per_s"] == 2.0
+    assert lines and not [line for line in lines if "error" in line]
+    if part == "segments":
+        sides = ["pyg", *available_backends()]
+        assert [line["side"] for line in lines] == sides * 12
+    page = load("_gpu_page")
+    assert page.kernels(lines).count("\n") == 2 + len({(line["case"], line["side"]) for line in lines})
+    assert "copy gb per s | 2.00" in page.limits([machine])
+
+
+MACHINE = gpu.Machine(torch.device("cpu"), 2e9, {torch.float32: 1e12, torch.bfloat16: 1e12})

@@ -31,8 +31,8 @@ $(GPU_READY): $(READY) pyproject.toml constraints.txt
 
 gpu-dev: $(GPU_READY)
 
-test-gpu-kernels: gpu-dev  ## the segment kernels with Triton too, interpreted on the CPU: minutes
-	TRITON_INTERPRET=1 $(BIN)/python -m pytest -q tests/ops
+test-gpu-kernels: gpu-dev  ## the kernels with Triton too, interpreted on the CPU: minutes
+	TRITON_INTERPRET=1 $(BIN)/python -m pytest -q tests/ops tests/aggr/test_triton_gru.py
 
 lint: $(READY)  ## what CI checks
 	$(BIN)/ruff check .

@@ -95,5 +95,4 @@ def _check(x: Any, ptr: Any) -> None:
         raise InputError(f"only real numbers are sorted, got {x.dtype}; convert x first, for example with x.long()")
     if x.device != ptr.device:
         raise InputError(f"x and ptr must be on one device, got {x.device} and {ptr.device}")
-    if not torch.compiler.is_compiling():  # there, reading the offsets would break the graph: the operator does
-        check_ptr(ptr, x.shape[0])
+    check_ptr(ptr, x.shape[0])

@@ -326,3 +326,23 @@ def test_wrong_rows_and_reductions_are_explained():
         segment_sort(torch.ones(3, 2), ptr)
     with pytest.raises(InputError, match="on one device, got meta and cpu"):
         segment_reduce(torch.ones(3, device="meta"), ptr)
+
+
+@pytest.mark.parametrize("reduce", [*REDUCTIONS, "softmax", "sort"])
+def test_compiled_into_one_graph_the_bits_are_the_same(reduce, backend):
+    if backend == "torch_scatter":
+        pytest.skip("the operators of torch_scatter say nothing about their shapes to the compiler")
+
+    def function(x, ptr):
+        if reduce == "sort":
+            return segment_sort(x[:, 0], ptr)[0]
+        return segment_softmax(x, ptr) if reduce == "softmax" else segment_reduce(x, ptr, reduce)
+
+    torch.compiler.reset()
+    compiled = torch.compile(function, fullgraph=True, backend="aot_eager")
+    for counts in ([3, 0, 2], [1, 4]):
+        ptr = torch.tensor([0, *counts]).cumsum(0)
+        x = torch.randn(5, 3, generator=torch.Generator().manual_seed(0)).requires_grad_()
+        outs = [run(x, ptr) for run in (compiled, function)]
+        grads = [torch.autograd.grad(out.nan_to_num(neginf=0.0).square().sum(), x)[0] for out in outs]
+        assert torch.equal(*outs) and torch.equal(*grads)

@@ -1,28 +1,18 @@
 """The scripts of examples/benchmarks on aggregators run, measure what they say, and the pages match their lines."""
 
-import importlib.util
 import json
 import sys
 from pathlib import Path
 
+import _aggregators_page as pages
+import aggregator_behaviour as matrix
+import aggregators
+import block_order
 import pytest
+import render_docs as render
 import torch
 
 FOLDER = Path(__file__).parents[2] / "examples" / "benchmarks"
-
-
-def load(name):
-    spec = importlib.util.spec_from_file_location(f"benchmark_{name}", FOLDER / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
-
-
-aggregators = load("aggregators")
-matrix = load("aggregator_behaviour")
-render = load("render_docs")
-pages = load("_aggregators_page")
 
 
 def run(module, monkeypatch, *arguments):
@@ -79,7 +69,7 @@ def test_one_case_end_to_end_with_a_side_that_asks_for_too_much(monkeypatch, cap
 def test_block_order_counts_the_blocks_of_a_file(monkeypatch, capsys, tmp_path):
     pytest.importorskip("rdkit")
     (tmp_path / "a.smi").write_text("CCO\nnonsense\nC\n")
-    run(load("block_order"), monkeypatch, "--input", tmp_path / "a.smi", "--hops", 0, 1, "--chunk", 2)
+    run(block_order, monkeypatch, "--input", tmp_path / "a.smi", "--hops", 0, 1, "--chunk", 2)
     lines = [json.loads(text) for text in capsys.readouterr().out.splitlines()]
     assert [(line["graphs"], line["nodes"]) for line in lines] == [(2, 14), (2, 14)]
     assert [line["average_blocks"] for line in lines] == [1.0, 2.5]

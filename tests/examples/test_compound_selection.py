@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import sys
-from pathlib import Path
 
+import compound_selection as script
 import pytest
 import torch
 
@@ -14,17 +13,10 @@ import graphinv
 from graphinv.compounds import drug_likeness
 from graphinv.sets import mean_jaccard, top_k
 
-FOLDER = Path(__file__).parents[2] / "examples" / "benchmarks"
 
-
-@pytest.fixture(scope="module")
-def script():
-    spec = importlib.util.spec_from_file_location("benchmark_compound_selection", FOLDER / "compound_selection.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    module.COUNTS = (24, 6, 12)
-    return module
+@pytest.fixture(autouse=True)
+def few_sets(monkeypatch):
+    monkeypatch.setattr(script, "COUNTS", (24, 6, 12))
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +26,7 @@ def assay():
     return store, [(torch.arange(len(store)), drug_likeness(store.smiles(), progress=False))]
 
 
-def test_one_assay_is_divided_by_molecules_and_several_by_proteins(script, assay):
+def test_one_assay_is_divided_by_molecules_and_several_by_proteins(assay):
     store, (whole,) = assay
     task = script.draw(store, [whole], 8, 2, seed=1)
     train, validation, test = (set(part.x.tolist()) for part in task.parts)
@@ -48,7 +40,7 @@ def test_one_assay_is_divided_by_molecules_and_several_by_proteins(script, assay
     assert len(orders) > 5
 
 
-def test_activities_lie_beside_the_elements_they_belong_to(script, assay):
+def test_activities_lie_beside_the_elements_they_belong_to(assay):
     store, (whole,) = assay
     task = script.draw(store, [whole], 8, 2, seed=2)
     assert torch.equal(task.true, whole[1][task.parts[2].x])
@@ -56,14 +48,14 @@ def test_activities_lie_beside_the_elements_they_belong_to(script, assay):
     assert mean_jaccard(best, task.parts[2].truth, task.parts[2].ptr) >= 1 / 3  # the most active one is in every subset
 
 
-def test_known_activities_are_means_of_standard_scores(script):
+def test_known_activities_are_means_of_standard_scores():
     found = script.known(
         [(torch.tensor([0, 1]), torch.tensor([1.0, 3.0])), (torch.tensor([1]), torch.tensor([5.0]))], 3
     )
     assert found[:2].tolist() == [-1.0, 0.5] and found[2].isnan()
 
 
-def test_every_selector_gives_a_line_and_the_same_again(script, assay, monkeypatch, tmp_path):
+def test_every_selector_gives_a_line_and_the_same_again(assay, monkeypatch, tmp_path):
     monkeypatch.setattr(script, "load", lambda name, least: assay)
     outs = []
     for name in ("a", "b"):

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
+import _gdss_page as page
+import gdss_generic
+import gdss_sampling as script
+import gdss_speed as speed
 import pytest
 
 from graphinv import testing
@@ -18,18 +21,6 @@ from graphinv.mol import build_store
 
 FOLDER = Path(__file__).parents[2] / "examples" / "benchmarks"
 SMILES = ["CCO", "CC(=O)C", "CCN", "C1CC1", "CC#N", "OCCO", "CC=O", "CNC", "COC", "CCC", "CO", "CCCO"] * 3
-
-
-def load(name):
-    spec = importlib.util.spec_from_file_location(f"benchmark_{name}", FOLDER / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture
-def script():
-    return load("gdss_sampling")
 
 
 @pytest.fixture
@@ -44,7 +35,7 @@ def files(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_each_sampler_and_seed_gives_a_line_and_the_page_sums_them_up(script, files, monkeypatch, capsys):
+def test_each_sampler_and_seed_gives_a_line_and_the_page_sums_them_up(files, monkeypatch, capsys):
     out = files / "lines.jsonl"
     arguments = ["--reference", files / "some.graphs", "--count", 9, "--seeds", 1, 2, "--repeats", 5, "--out", out]
     samplers = ["s4:3", "exponential:2:snr=0.3,denoise=false,early=1.5"]
@@ -56,13 +47,12 @@ def test_each_sampler_and_seed_gives_a_line_and_the_page_sums_them_up(script, fi
     assert [(line["sampler"], line["seed"]) for line in lines[:2]] == [("s4:3", 1), ("s4:3", 2)] and len(lines) == 4
     assert [line["calls"] for line in lines] == [6, 6, 4, 4]
     assert str(files) not in json.dumps(lines)
-    page = load("_gdss_page")
     rows = page.rows(lines)
     assert [row[:4] for row in rows] == [["run", "`s4:3`", "2", "6"], ["run", samplers[1].join("``"), "2", "4"]]
     assert all(len(row) == len(page.HEADER) for row in rows)
 
 
-def test_a_sampler_is_the_models_own_with_changes(script):
+def test_a_sampler_is_the_models_own_with_changes():
     own = SamplerConfig(scale_eps=0.9)
     found = script.sampler_of("reverse:7:norm=batch,denoise=false,decode=threshold", own)
     assert found == SamplerConfig("reverse", 7, 0.2, 0.9, "batch", False, "threshold")
@@ -80,14 +70,12 @@ def test_plain_graphs_are_drawn_and_judged_and_the_page_has_a_row_of_real_ones(m
     model.prepare(store, progress=False)
     (tmp_path / "run").mkdir()
     model.save(tmp_path / "run", metadata={"vocabulary": store.vocabulary.to_json()})
-    script = load("gdss_generic")
     arguments = [tmp_path / "run", "--reference", tmp_path / "some.graphs", "--repeats", 3, "--seeds", 1, 2]
     monkeypatch.setattr(sys, "argv", ["gdss_generic.py", *map(str, [*arguments, "--samplers", "own", "flow:3"])])
-    script.main()
+    gdss_generic.main()
     lines = [json.loads(text) for text in capsys.readouterr().out.splitlines()]
     assert [line["sampler"] for line in lines] == ["s4:2:snr=0.2,norm=graph,denoise=true"] * 2 + ["flow:3"] * 2
     assert all(line["count"] == 4 and line["degree"]["value"] >= 0 for line in lines)
-    page = load("_gdss_page")
     rows = page.generic(lines)
     assert [row[:4] for row in rows] == [
         ["some", "run", f"`{lines[0]['sampler']}`", "2"], ["some", "run", "`flow:3`", "2"],
@@ -97,7 +85,7 @@ def test_plain_graphs_are_drawn_and_judged_and_the_page_has_a_row_of_real_ones(m
 
 
 def test_sides_take_turns_and_are_compared_with_the_first(monkeypatch):
-    speed, order = load("gdss_speed"), []
+    order = []
     seconds = speed.turns({side: lambda side=side: order.append(side) for side in ("peer", "ours")}, 2)
     assert order == ["peer", "ours"] * 3 and [len(found) for found in seconds.values()] == [2, 2]
     monkeypatch.setattr(
@@ -111,12 +99,10 @@ def test_sides_take_turns_and_are_compared_with_the_first(monkeypatch):
         ("peer", 1.0, 21.33), ("ours", 3.0, 64.0)
     ]  # fmt: skip
     assert lines[0]["command"] == "python examples/benchmarks/gdss_speed.py --peer GDSS --sides run=s4:9 run/last=s4:9"
-    page = load("_gdss_page")
     assert page.speed(lines) == [["`peer`", "64", "21", "1.00"], ["`ours`", "64", "64", "3.00"]]
 
 
 def test_charts_show_each_sampler_where_its_cost_and_quality_are():
-    page = load("_gdss_page")
     value = {"value": 2.5, "low": 2.4, "high": 2.6}
     line = {"model": "m & m", "sampler": "s4:100", "seed": 1, "molecules_per_cpu_s": 80.0, "fcd": value, "nspdk": value}
     made = page.charts([line, {**line, "sampler": "flow:8:early=1.5", "molecules_per_cpu_s": 500.0}])

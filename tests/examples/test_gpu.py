@@ -2,28 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import sys
-from pathlib import Path
 
+import _gpu_page as page
+import gpu
 import pytest
 import torch
 
 from graphinv.ops import available_backends
-
-FOLDER = Path(__file__).parents[2] / "examples" / "benchmarks"
-
-
-def load(name):
-    spec = importlib.util.spec_from_file_location(f"benchmark_{name}", FOLDER / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
-
-
-gpu = load("gpu")
 
 
 @pytest.mark.parametrize("kind", ["uniform", "power_law"])
@@ -64,7 +51,6 @@ def test_every_part_runs_on_a_cpu(part, monkeypatch, tmp_path):
     if part == "segments":
         sides = ["pyg", *available_backends()]
         assert [line["side"] for line in lines] == sides * 12
-    page = load("_gpu_page")
     assert page.kernels(lines).count("\n") == 2 + len({(line["case"], line["side"]) for line in lines})
     assert "copy gb per s | 2.00" in page.limits([machine])
 

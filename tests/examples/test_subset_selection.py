@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import sys
-from pathlib import Path
 
+import _sets_page as page
 import pytest
+import subset_selection as script
 import torch
 
 from graphinv.sets import SetBatch, mean_jaccard, two_moons
 
-FOLDER = Path(__file__).parents[2] / "examples" / "benchmarks"
 TINY = "--data two_moons --count 40 --epochs 2 --channels 16 --hidden 16 --lr 0.003 --seeds 3".split()
 
 
-@pytest.fixture(scope="module")
-def script():
-    spec = importlib.util.spec_from_file_location("benchmark_subset_selection", FOLDER / "subset_selection.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_every_selector_gives_a_line_per_size_and_the_same_again(script, monkeypatch, capsys, tmp_path):
+def test_every_selector_gives_a_line_per_size_and_the_same_again(monkeypatch, capsys, tmp_path):
     outs = []
     for name in ("a", "b"):
         out = tmp_path / name
@@ -43,7 +34,7 @@ def test_every_selector_gives_a_line_per_size_and_the_same_again(script, monkeyp
     assert [line["jaccard"] for line in lines] == [line["jaccard"] for line in outs[1]]
 
 
-def test_random_choice_scores_what_chance_gives(script):
+def test_random_choice_scores_what_chance_gives():
     test = two_moons(400, n=100, k=10, seed=5)
     found = script.tested(script.RandomSelector(), test, 0, None)
     assert abs(found - 0.0545) < 0.006  # hypergeometric: mean of j / (20 - j)
@@ -59,7 +50,7 @@ class Known:
         return self.scores(batch) > threshold if sizes is None else batch.truth
 
 
-def test_the_threshold_is_found_where_one_half_would_take_everything(script):
+def test_the_threshold_is_found_where_one_half_would_take_everything():
     batch: SetBatch = two_moons(30, n=50, k=5, seed=1)
     level = script.best_threshold(Known(), batch, 0)
     assert 0.7 <= level < 0.9
@@ -67,26 +58,18 @@ def test_the_threshold_is_found_where_one_half_would_take_everything(script):
     assert mean_jaccard(Known().scores(batch) > 0.5, batch.truth, batch.ptr) == pytest.approx(0.1)
 
 
-def test_sizes_of_which_a_tenth_is_nothing_are_refused(script, monkeypatch, capsys):
+def test_sizes_of_which_a_tenth_is_nothing_are_refused(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["subset_selection.py", "--sizes", "9"])
     with pytest.raises(SystemExit):
         script.main()
     assert "at least 10" in capsys.readouterr().err
 
 
-@pytest.fixture(scope="module")
-def page():
-    spec = importlib.util.spec_from_file_location("sets_page", FOLDER / "_sets_page.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def cells(table):
     return [[cell.strip() for cell in row.split("|")[1:-1]] for row in table.splitlines() if "|" in row]
 
 
-def test_the_page_compares_what_an_epoch_costs(page):
+def test_the_page_compares_what_an_epoch_costs():
     line = {"data": "d", "model": "equivset", "n": 100, "jaccard": 0.9}
     lines = [
         {**line, "mode": mode, "seed": seed, "epoch_cpu_s": seconds + seed}
@@ -100,7 +83,7 @@ def test_the_page_compares_what_an_epoch_costs(page):
     ]
 
 
-def test_the_page_pairs_differences_by_seed(page):
+def test_the_page_pairs_differences_by_seed():
     found = {"inset": {0: 0.5, 1: 0.7, 2: 0.6}, "deep_sets": {1: 0.5, 0: 0.4, 5: 0.9}, "mean_activity": {0: None}}
     lines = [
         {"data": "d", "n": 9, "k": 2, "model": model, "seed": seed, "jaccard": value}
@@ -113,7 +96,7 @@ def test_the_page_pairs_differences_by_seed(page):
     assert len(rows) == 4  # what had nothing to go by is left out
 
 
-def test_the_page_has_a_row_per_selector_and_a_column_per_size(page):
+def test_the_page_has_a_row_per_selector_and_a_column_per_size():
     line = {"data": "d", "model": "inset", "encoder": "mlp", "mode": "shared", "epoch_cpu_s": 2.0}
     lines = [
         {**line, "seed": seed, "n": n, "jaccard": (6 + seed) / n, "jaccard_unknown": 0.1 * seed}

@@ -2,7 +2,6 @@
 
 import json
 import sys
-from pathlib import Path
 
 import _aggregators_page as pages
 import aggregator_behaviour as matrix
@@ -11,8 +10,6 @@ import block_order
 import pytest
 import render_docs as render
 import torch
-
-FOLDER = Path(__file__).parents[2] / "examples" / "benchmarks"
 
 
 def run(module, monkeypatch, *arguments):

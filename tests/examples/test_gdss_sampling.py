@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from pathlib import Path
 from xml.etree import ElementTree
 
 import _gdss_page as page
@@ -19,7 +18,6 @@ from graphinv.data import GraphStore
 from graphinv.models import GDSS, GDSSConfig, SamplerConfig
 from graphinv.mol import build_store
 
-FOLDER = Path(__file__).parents[2] / "examples" / "benchmarks"
 SMILES = ["CCO", "CC(=O)C", "CCN", "C1CC1", "CC#N", "OCCO", "CC=O", "CNC", "COC", "CCC", "CO", "CCCO"] * 3
 
 

@@ -10,7 +10,8 @@ JSON lines, one per side:
   of_copy, of_matmul   these as shares of what the machine reached
   times            seconds of the reference (the side named first) over those of this one
 
-Without a GPU it runs on the CPU on a hundredth of the rows, to see that it works; the figures then say little.
+Without a GPU it runs on the CPU on a hundredth of the rows, to see that it works (--scale 0.001 takes a minute); the
+figures then say little.
 
 Examples:
   python examples/benchmarks/gpu.py --out gpu.jsonl
@@ -261,8 +262,12 @@ def main() -> None:
     add("--seconds", type=float, default=1.0, help="that each side is timed for at least (default 1)")
     add_output(parser)
     args = parser.parse_args()
-    torch.set_num_threads(args.threads)
     device = torch.device(args.device)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        parser.error("--device cuda: torch finds no GPU here; --device cpu tries the script without one")
+    if args.scale is not None and not args.scale > 0:
+        parser.error(f"--scale must be above 0, got {args.scale}")
+    torch.set_num_threads(args.threads)
     scale = args.scale or (1.0 if device.type == "cuda" else 0.01)
     machine = Machine.measure(device, args.seconds)
     common = {"scale": scale, **setting("gpu.py", args.threads)}

@@ -37,6 +37,15 @@ def test_a_side_that_cannot_run_says_why_and_the_next_is_the_reference():
     assert lines[0]["error"] == "out of memory" and lines[1]["times"] == 1.0
 
 
+@pytest.mark.parametrize(("words", "message"), [(["--device", "cuda"], "no GPU"), (["--scale", "0"], "above 0")])
+def test_what_cannot_be_is_said_in_a_line(words, message, monkeypatch, capsys):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(sys, "argv", ["gpu.py", *words])
+    with pytest.raises(SystemExit):
+        gpu.main()
+    assert message in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("part", gpu.PARTS)
 def test_every_part_runs_on_a_cpu(part, monkeypatch, tmp_path):
     monkeypatch.setattr(gpu.Machine, "measure", lambda device, seconds: MACHINE)

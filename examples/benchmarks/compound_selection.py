@@ -37,6 +37,7 @@ from graphinv.aggr import FSPoolAggregation
 from graphinv.compounds import MoleculeTable, assays_of, compound_sets, drug_likeness
 from graphinv.data import GraphStore, load_affinities, read_smiles
 from graphinv.data.manifests import load_manifest, locate
+from graphinv.errors import InputError
 from graphinv.nn.encoder import GraphEncoder
 from graphinv.sets import (
     INSET,
@@ -102,6 +103,8 @@ def load(name: str, least: int) -> tuple[GraphStore, list[tuple[Tensor, Tensor]]
 
 def draw(store: GraphStore, assays: list[tuple[Tensor, Tensor]], n: int, k: int, seed: int) -> Task:
     """Divide proteins, or the molecules of a single assay, 8 : 1 : 1 or 1 : 1 : 1, and draw ground sets."""
+    if len(assays) != 1 and len(assays) < 10:
+        raise InputError(f"{len(assays)} proteins have {n} compounds or more, at least 10 are needed; lower --n")
     generator = torch.Generator().manual_seed(seed)
     if len(assays) == 1:
         rows, values = assays[0]
@@ -211,7 +214,10 @@ def main() -> None:
             n, k = args.n or SIZES[data][0], args.k or SIZES[data][1]
             store, assays = load(data, n)
             for seed in args.seeds:
-                task = draw(store, assays, n, k, seed)
+                try:
+                    task = draw(store, assays, n, k, seed)
+                except InputError as error:
+                    parser.error(str(error))
                 for name in args.models:
                     line = {"name": "compound_selection", "data": data, "model": name, "seed": seed, "n": n, "k": k}
                     emit({**line, **run(name, task, k, seed, args), **common}, args.out)

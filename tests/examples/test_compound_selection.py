@@ -70,3 +70,14 @@ def test_every_selector_gives_a_line_and_the_same_again(assay, monkeypatch, tmp_
     assert by_model.pop("mean_activity") is None
     assert all(0 <= value <= 1 for value in by_model.values())
     assert by_model["true_activity"] > by_model["random"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"), [("--n 8 --k 9", "1 <= k <= 8"), ("--n 200 --k 2", "0 proteins have 200 compounds")]
+)
+def test_sets_that_cannot_be_drawn_are_refused_in_a_line(words, message, assay, monkeypatch, capsys):
+    monkeypatch.setattr(script, "load", lambda name, least: (assay[0], assay[1] if least < 100 else []))
+    monkeypatch.setattr(sys, "argv", ["compound_selection.py", "--data", "davis", "--models", "random", *words.split()])
+    with pytest.raises(SystemExit):
+        script.main()
+    assert message in capsys.readouterr().err

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from xml.sax.saxutils import escape
 
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 640, 300, 52, 150, 34, 44
-COLOURS = ("#1f6feb", "#d9480f", "#2b8a3e", "#862e9c")
+COLOURS = ("#1f6feb", "#d9480f", "#2b8a3e", "#862e9c", "#b08800", "#0b7285", "#c2255c", "#495057")
 
 Series = dict[str, Sequence[tuple[float, float]]]
 

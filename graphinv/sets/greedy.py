@@ -105,7 +105,7 @@ class GreedySelector(SubsetSelector):
         """
         turn = self._greedy(batch, batch.sizes)
         size = batch.sizes[batch.layout.index]
-        return ((size - turn - 0.5) / size).to(torch.get_default_dtype()).logit()
+        return ((size - turn - 0.5) / size).to(self.function.first.weight.dtype).logit()
 
     @torch.no_grad()
     def select(

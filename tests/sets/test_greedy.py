@@ -75,6 +75,7 @@ def test_the_probabilities_of_all_choices_in_all_orders_sum_to_one(model):
 def test_logits_hold_the_whole_order_of_choice(model):
     b = batch()
     order = model.logits(b)
+    assert order.dtype == torch.float64
     for count in (1, 2):
         kept = b.select([0, 2, 3])
         rows = torch.cat([order[:3], order[4:]])

@@ -5,8 +5,9 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 GPU_READY := $(VENV)/.ready-gpu
 OUT ?= quickstart
+DEVICE ?= pretended
 
-.PHONY: quickstart test test-gpu-kernels gpu-dev lint format clean
+.PHONY: quickstart test test-device test-gpu-kernels gpu-dev lint format clean
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -24,6 +25,9 @@ quickstart: $(READY)  ## train on the embedded molecules, draw 1,000, judge them
 
 test: $(READY)  ## the whole suite; GRAPHINV_DATA_DIR adds the tests on real files
 	$(BIN)/python -m pytest -q
+
+test-device: $(READY)  ## nothing mixes devices, nothing waits: on a pretended device, or DEVICE=cuda
+	GRAPHINV_TEST_DEVICE=$(DEVICE) $(BIN)/python -m pytest -q tests/device
 
 $(GPU_READY): $(READY) pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[gpu-dev]'

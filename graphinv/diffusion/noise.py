@@ -99,7 +99,8 @@ class PerGraphNoise:
 
     def _bits(self, entries: Tensor) -> Tensor:
         """Return ``[B, K]`` hashes of ``entries`` ``[K]`` or ``[B, K]``; every call is a new draw."""
-        stream = _mix(self.keys.to(entries.device) + _mix(entries.new_full((1,), self.draws)))
+        self.keys = self.keys.to(entries.device)  # once: every copy would wait for a GPU
+        stream = _mix(self.keys + _mix(entries.new_full((1,), self.draws)))
         self.draws += 1
         return _mix(stream.unsqueeze(1) + _mix(entries + _GOLDEN))
 

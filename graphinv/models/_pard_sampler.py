@@ -6,6 +6,7 @@ enter. A graph's draws depend on its own key only, so the company it was drawn i
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -145,9 +146,10 @@ class _Drawing:
         self.model, self.net, self.seed, self.sampler = model, model.net, seed, sampler
         self.device = next(model.parameters()).device
         self.node, self.pair = model.processes()
-        trained = bool(model.sizes.sum())
-        self.known_sizes = model.sizes.cpu() > 0 if trained else torch.ones_like(model.sizes, dtype=torch.bool)
-        self.known_degrees = model.degrees.cpu() > 0 if trained else torch.ones_like(model.degrees, dtype=torch.bool)
+        sizes, degrees = model.sizes.cpu(), model.degrees.cpu()
+        trained = bool(sizes.sum())
+        self.known_sizes = sizes > 0 if trained else torch.ones_like(sizes, dtype=torch.bool)
+        self.known_degrees = degrees > 0 if trained else torch.ones_like(degrees, dtype=torch.bool)
 
     def affordable(self, graphs: list[_Graph]) -> list[_Graph]:
         """Return the graphs that memory lets grow now: the largest ones, which soon leave, before the others."""
@@ -246,8 +248,8 @@ class _Drawing:
         nodes, pairs = _entries(old, place, contexts[0].mask.size(1))
         x, e = self.node.prior(noise.uniform(nodes)), self.pair.prior(noise.uniform(pairs))
         steps = self.sampler.steps_of(graphs[0].elements)
-        for k in range(steps, 0, -1):
-            t, s = (torch.tensor(v / steps, dtype=torch.float64, device=self.device) for v in (k, k - 1))
+        times = torch.arange(steps, -1, -1, dtype=torch.float64, device=self.device) / steps
+        for t, s in itertools.pairwise(times.unbind()):
             logits = self.net.denoise(contexts, NewBlock(x, e, numbers, degree, mask), t.expand(len(graphs)))
             x, e = (
                 process.step(now, self._tempered(out), t, s, noise.uniform(entries))

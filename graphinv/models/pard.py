@@ -152,8 +152,8 @@ class PARD(GraphGenerator):
         elif self.config.prior == "uniform":
             process = DiscreteDiffusion.uniform(counts.numel())
         else:
-            counts = counts.cpu() if int(counts.sum()) else torch.ones_like(counts, device="cpu")
-            process = DiscreteDiffusion.marginal(counts.double())
+            known = counts.cpu().double()
+            process = DiscreteDiffusion.marginal(known if bool(known.any()) else torch.ones_like(known))
         return process.to(counts.device)
 
     def losses(self, batch: GraphBatch, generator: torch.Generator | None = None) -> dict[str, Tensor]:

@@ -34,6 +34,7 @@ def pretended(library: Path) -> torch.device:
     torch.utils.rename_privateuse1_backend("pretended")
     answers: dict[str, Any] = {"is_available": True, "is_initialized": True, "current_device": 0, "device_count": 1}
     answers |= {"_is_in_bad_fork": False, "_lazy_init": None, "manual_seed_all": None}
+    answers |= {"get_amp_supported_dtype": [torch.bfloat16]}
     calls = {name: lambda *args, answer=answer: answer for name, answer in answers.items()}
     torch._register_device_module("pretended", SimpleNamespace(**calls))
     return torch.device("pretended", 0)

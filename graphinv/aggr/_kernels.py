@@ -29,11 +29,11 @@ class Work:
         self.like = like
         self.memory: dict[str, Tensor] = {}
 
-    def __call__(self, name: str, rows: int, columns: int) -> Tensor:
+    def __call__(self, name: str, rows: int, columns: int, dtype: torch.dtype | None = None) -> Tensor:
         """Return [rows, columns] uninitialised; what was there under this name is lost."""
         held = self.memory.get(name)
         if held is None or held.shape[0] < rows:
-            held = self.memory[name] = self.like.new_empty(rows, columns)
+            held = self.memory[name] = self.like.new_empty(rows, columns, dtype=dtype)
         return held[:rows]
 
 
@@ -208,13 +208,16 @@ def orders(half: int) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
     return (first, second), (second, first)
 
 
-def fastest(kernel: type[TreeKernel], x: Tensor) -> type[TreeKernel]:
-    """Return the implementation of ``kernel`` that the backend in use has for rows ``x``, or ``kernel`` itself."""
-    # The matrix units that Triton writes for know no float64.
-    if kernel is GRUKernel and x.dtype != torch.float64 and runs_triton(x):
-        from graphinv.aggr._triton_gru import GRUTritonKernel
+def fastest(kernel: type[TreeKernel], x: Tensor, products: torch.dtype | None = None) -> type[TreeKernel]:
+    """Return the implementation of ``kernel`` that the backend in use has for rows ``x``, or ``kernel`` itself.
 
-        return GRUTritonKernel
+    ``products`` is what a faster one may round the operands of its products to.
+    """
+    # The matrix units that Triton writes for know no float64.
+    if kernel is GRUKernel and x.dtype == torch.float32 and runs_triton(x):
+        from graphinv.aggr._triton_gru import KERNELS
+
+        return KERNELS.get(products or x.dtype, KERNELS[x.dtype])
     return kernel
 
 

@@ -62,7 +62,14 @@ def spread(results: Tensor, plan: Packed | StaticPacked, layout: GroupLayout, em
 
 
 def fold_kernel(
-    x: Tensor, rows: Tensor, plan: Packed, nodes: Tensor, kernel: type[Kernel], keep: bool, weights: tuple[Tensor, ...]
+    x: Tensor,
+    rows: Tensor,
+    plan: Packed,
+    nodes: Tensor,
+    kernel: type[Kernel],
+    keep: bool,
+    weights: tuple[Tensor, ...],
+    products: torch.dtype | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Fold the rows of ``x`` [N, H] with a hand-written kernel.
 
@@ -74,11 +81,12 @@ def fold_kernel(
         kernel: the operator; where the backend in use has a faster one for it, that one runs.
         keep: keep the gates for the backward pass instead of computing them again.
         weights: of the operator, in the dtype of ``x``.
+        products: what the faster one may round the operands of its products to.
 
     Returns:
         [K, H] the result of each rank, and [S, H] the values of ``nodes``.
     """
-    chosen, tracked = fastest(kernel, x), torch.is_grad_enabled()
+    chosen, tracked = fastest(kernel, x, products), torch.is_grad_enabled()
     out, values = _Fold.apply(x, rows, plan, nodes, chosen, keep, tracked, *weights)  # type: ignore[no-untyped-call]
     return out, values
 

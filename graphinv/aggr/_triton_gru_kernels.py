@@ -5,7 +5,8 @@
 A program owns BLOCK_P pairs and BLOCK_H columns of the hidden state. It goes once over the H columns of both operands
 and gathers eight sums of products, four for each order of the operands, so that each weight it reads serves both
 orders. Rows are [*, H] and contiguous; column blocks lie along the second axis of the grid. Nothing is added by two
-programs, and no block size depends on the number of pairs: the same row has the same bits in any batch.
+programs, and no block size depends on the number of pairs: the same row has the same bits in any batch. States and
+sums are float32; the products take their operands in the dtype of the weights.
 """
 
 from __future__ import annotations
@@ -31,19 +32,19 @@ def _rows(start, pairs, BLOCK_P: tl.constexpr):
 
 
 @_jit
-def _operand(address, mask, WIDEN: tl.constexpr):
-    values = tl.load(address, mask=mask, other=0.0)
-    if WIDEN:
-        values = values.to(tl.float32)
-    return values
+def _operand(address, mask, kind: tl.constexpr, WIDEN: tl.constexpr):
+    """Return an operand of a product, rounded to ``kind``."""
+    values = tl.load(address, mask=mask, other=0.0).to(kind)
+    return values.to(tl.float32) if WIDEN else values
 
 
 @_jit
 def _products(
-    a, b, w_ih, w_hh, rows, exist, cols, H: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_H: tl.constexpr,
+    a, b, weight, rows, exist, cols, H: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_H: tl.constexpr,
     BLOCK_K: tl.constexpr, PRECISION: tl.constexpr, WIDEN: tl.constexpr,
 ):  # fmt: skip
     """Return the products of reset, update, input new and hidden new of GRU(a, b), then those of GRU(b, a)."""
+    kind: tl.constexpr = weight.dtype.element_ty
     reset_ab = tl.zeros((BLOCK_P, BLOCK_H), dtype=tl.float32)
     update_ab = tl.zeros((BLOCK_P, BLOCK_H), dtype=tl.float32)
     input_ab = tl.zeros((BLOCK_P, BLOCK_H), dtype=tl.float32)
@@ -55,40 +56,40 @@ def _products(
     for start in range(0, H, BLOCK_K):
         k = start + tl.arange(0, BLOCK_K)
         here = exist[:, None] & (k < H)[None, :]
-        left = _operand(a + rows[:, None] * H + k[None, :], here, WIDEN)
-        right = _operand(b + rows[:, None] * H + k[None, :], here, WIDEN)
+        left = _operand(a + rows[:, None] * H + k[None, :], here, kind, WIDEN)
+        right = _operand(b + rows[:, None] * H + k[None, :], here, kind, WIDEN)
         inside = (k < H)[:, None] & (cols < H)[None, :]
         place = cols[None, :] * H + k[:, None]  # of the transposed weight of one gate
         # The input comes first in either order, so that the operator commutes to the last bit.
-        weight = _operand(w_ih + place, inside, WIDEN)
-        reset_ab = tl.dot(left, weight, reset_ab, input_precision=PRECISION)
-        reset_ba = tl.dot(right, weight, reset_ba, input_precision=PRECISION)
-        weight = _operand(w_hh + place, inside, WIDEN)
-        reset_ab = tl.dot(right, weight, reset_ab, input_precision=PRECISION)
-        reset_ba = tl.dot(left, weight, reset_ba, input_precision=PRECISION)
-        weight = _operand(w_ih + H * H + place, inside, WIDEN)
-        update_ab = tl.dot(left, weight, update_ab, input_precision=PRECISION)
-        update_ba = tl.dot(right, weight, update_ba, input_precision=PRECISION)
-        weight = _operand(w_hh + H * H + place, inside, WIDEN)
-        update_ab = tl.dot(right, weight, update_ab, input_precision=PRECISION)
-        update_ba = tl.dot(left, weight, update_ba, input_precision=PRECISION)
-        weight = _operand(w_ih + 2 * H * H + place, inside, WIDEN)
-        input_ab = tl.dot(left, weight, input_ab, input_precision=PRECISION)
-        input_ba = tl.dot(right, weight, input_ba, input_precision=PRECISION)
-        weight = _operand(w_hh + 2 * H * H + place, inside, WIDEN)
-        hidden_ab = tl.dot(right, weight, hidden_ab, input_precision=PRECISION)
-        hidden_ba = tl.dot(left, weight, hidden_ba, input_precision=PRECISION)
+        w = _operand(weight + place, inside, kind, WIDEN)
+        reset_ab = tl.dot(left, w, reset_ab, input_precision=PRECISION)
+        reset_ba = tl.dot(right, w, reset_ba, input_precision=PRECISION)
+        w = _operand(weight + 3 * H * H + place, inside, kind, WIDEN)
+        reset_ab = tl.dot(right, w, reset_ab, input_precision=PRECISION)
+        reset_ba = tl.dot(left, w, reset_ba, input_precision=PRECISION)
+        w = _operand(weight + H * H + place, inside, kind, WIDEN)
+        update_ab = tl.dot(left, w, update_ab, input_precision=PRECISION)
+        update_ba = tl.dot(right, w, update_ba, input_precision=PRECISION)
+        w = _operand(weight + 4 * H * H + place, inside, kind, WIDEN)
+        update_ab = tl.dot(right, w, update_ab, input_precision=PRECISION)
+        update_ba = tl.dot(left, w, update_ba, input_precision=PRECISION)
+        w = _operand(weight + 2 * H * H + place, inside, kind, WIDEN)
+        input_ab = tl.dot(left, w, input_ab, input_precision=PRECISION)
+        input_ba = tl.dot(right, w, input_ba, input_precision=PRECISION)
+        w = _operand(weight + 5 * H * H + place, inside, kind, WIDEN)
+        hidden_ab = tl.dot(right, w, hidden_ab, input_precision=PRECISION)
+        hidden_ba = tl.dot(left, w, hidden_ba, input_precision=PRECISION)
     return reset_ab, update_ab, input_ab, hidden_ab, reset_ba, update_ba, input_ba, hidden_ba
 
 
 @_jit
-def _gates(reset, update, input_new, hidden_new, b_ih, b_hh, cols, H: tl.constexpr):
+def _gates(reset, update, input_new, hidden_new, bias, cols, H: tl.constexpr):
     """Return reset, update, new and the hidden part of new, from the products without biases."""
     inside = cols < H
-    reset += _operand(b_ih + cols, inside, True)[None, :] + _operand(b_hh + cols, inside, True)[None, :]
-    update += _operand(b_ih + H + cols, inside, True)[None, :] + _operand(b_hh + H + cols, inside, True)[None, :]
-    input_new += _operand(b_ih + 2 * H + cols, inside, True)[None, :]
-    hidden_new += _operand(b_hh + 2 * H + cols, inside, True)[None, :]
+    reset += tl.load(bias + cols, mask=inside, other=0.0)[None, :]
+    update += tl.load(bias + H + cols, mask=inside, other=0.0)[None, :]
+    input_new += tl.load(bias + 2 * H + cols, mask=inside, other=0.0)[None, :]
+    hidden_new += tl.load(bias + 3 * H + cols, mask=inside, other=0.0)[None, :]
     reset = tl.sigmoid(reset)
     new = 2.0 * tl.sigmoid(2.0 * (input_new + reset * hidden_new)) - 1.0  # the hyperbolic tangent
     return reset, tl.sigmoid(update), new, hidden_new
@@ -96,7 +97,7 @@ def _gates(reset, update, input_new, hidden_new, b_ih, b_hh, cols, H: tl.constex
 
 @_jit
 def fold_level(
-    tree, a, b, left, w_ih, w_hh, b_ih, b_hh, pairs, H: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_H: tl.constexpr,
+    tree, a, b, left, weight, bias, pairs, H: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_H: tl.constexpr,
     BLOCK_K: tl.constexpr, PRECISION: tl.constexpr, WIDEN: tl.constexpr,
 ):  # fmt: skip
     """Combine the rows of ``a`` and ``b`` [P, H]; write the result of pair p to the row ``left[p]`` of the tree.
@@ -106,17 +107,17 @@ def fold_level(
     rows, exist = _rows(tl.program_id(0), pairs, BLOCK_P)
     cols = tl.program_id(1) * BLOCK_H + tl.arange(0, BLOCK_H)
     r1, z1, i1, h1, r2, z2, i2, h2 = _products(
-        a, b, w_ih, w_hh, rows, exist, cols, H, BLOCK_P, BLOCK_H, BLOCK_K, PRECISION, WIDEN
+        a, b, weight, rows, exist, cols, H, BLOCK_P, BLOCK_H, BLOCK_K, PRECISION, WIDEN
     )
-    r1, z1, n1, h1 = _gates(r1, z1, i1, h1, b_ih, b_hh, cols, H)
-    r2, z2, n2, h2 = _gates(r2, z2, i2, h2, b_ih, b_hh, cols, H)
+    r1, z1, n1, h1 = _gates(r1, z1, i1, h1, bias, cols, H)
+    r2, z2, n2, h2 = _gates(r2, z2, i2, h2, bias, cols, H)
     mask = exist[:, None] & (cols < H)[None, :]
     own = rows[:, None] * H + cols[None, :]
-    first = _operand(a + own, mask, True)
-    second = _operand(b + own, mask, True)
+    first = tl.load(a + own, mask=mask, other=0.0)
+    second = tl.load(b + own, mask=mask, other=0.0)
     y = 0.5 * ((n1 + z1 * (second - n1)) + (n2 + z2 * (first - n2)))
     place = tl.load(left + rows, mask=exist, other=0)
-    tl.store(tree + place[:, None] * H + cols[None, :], y.to(tree.dtype.element_ty), mask=mask)
+    tl.store(tree + place[:, None] * H + cols[None, :], y, mask=mask)
 
 
 @_jit
@@ -131,7 +132,7 @@ def _slopes(grad, reset, update, new, hidden_new, state):
 
 @_jit
 def unfold_level(
-    flow, direct, d, a, b, left, flow_b, w_ih, w_hh, b_ih, b_hh, pairs, H: tl.constexpr, BLOCK_P: tl.constexpr,
+    flow, direct, d, a, b, left, flow_b, weight, bias, pairs, H: tl.constexpr, BLOCK_P: tl.constexpr,
     BLOCK_H: tl.constexpr, BLOCK_K: tl.constexpr, PRECISION: tl.constexpr, WIDEN: tl.constexpr,
 ):  # fmt: skip
     """Differentiate ``fold_level`` except for the products, with the gates computed again.
@@ -143,33 +144,33 @@ def unfold_level(
     rows, exist = _rows(tl.program_id(0), pairs, BLOCK_P)
     cols = tl.program_id(1) * BLOCK_H + tl.arange(0, BLOCK_H)
     r1, z1, i1, h1, r2, z2, i2, h2 = _products(
-        a, b, w_ih, w_hh, rows, exist, cols, H, BLOCK_P, BLOCK_H, BLOCK_K, PRECISION, WIDEN
+        a, b, weight, rows, exist, cols, H, BLOCK_P, BLOCK_H, BLOCK_K, PRECISION, WIDEN
     )
     mask = exist[:, None] & (cols < H)[None, :]
     own = rows[:, None] * H + cols[None, :]
     place = tl.load(left + rows, mask=exist, other=0)
-    grad = _operand(flow + place[:, None] * H + cols[None, :], mask, True)
+    grad = tl.load(flow + place[:, None] * H + cols[None, :], mask=mask, other=0.0)
     kind = d.dtype.element_ty
     of_a = d + rows[:, None] * (6 * H) + cols[None, :]
     of_b = d + (rows + pairs)[:, None] * (6 * H) + cols[None, :]
 
-    r1, z1, n1, h1 = _gates(r1, z1, i1, h1, b_ih, b_hh, cols, H)
-    reset, update, new, hidden_new, state = _slopes(grad, r1, z1, n1, h1, _operand(b + own, mask, True))
+    r1, z1, n1, h1 = _gates(r1, z1, i1, h1, bias, cols, H)
+    reset, update, new, hidden_new, state = _slopes(grad, r1, z1, n1, h1, tl.load(b + own, mask=mask, other=0.0))
     tl.store(of_a, reset.to(kind), mask=mask)
     tl.store(of_a + H, update.to(kind), mask=mask)
     tl.store(of_a + 2 * H, new.to(kind), mask=mask)
     tl.store(of_b + 3 * H, reset.to(kind), mask=mask)
     tl.store(of_b + 4 * H, update.to(kind), mask=mask)
     tl.store(of_b + 5 * H, hidden_new.to(kind), mask=mask)
-    state += _operand(flow_b + own, mask, True)
-    tl.store(flow_b + own, state.to(kind), mask=mask)
+    state += tl.load(flow_b + own, mask=mask, other=0.0)
+    tl.store(flow_b + own, state, mask=mask)
 
-    r2, z2, n2, h2 = _gates(r2, z2, i2, h2, b_ih, b_hh, cols, H)
-    reset, update, new, hidden_new, state = _slopes(grad, r2, z2, n2, h2, _operand(a + own, mask, True))
+    r2, z2, n2, h2 = _gates(r2, z2, i2, h2, bias, cols, H)
+    reset, update, new, hidden_new, state = _slopes(grad, r2, z2, n2, h2, tl.load(a + own, mask=mask, other=0.0))
     tl.store(of_b, reset.to(kind), mask=mask)
     tl.store(of_b + H, update.to(kind), mask=mask)
     tl.store(of_b + 2 * H, new.to(kind), mask=mask)
     tl.store(of_a + 3 * H, reset.to(kind), mask=mask)
     tl.store(of_a + 4 * H, update.to(kind), mask=mask)
     tl.store(of_a + 5 * H, hidden_new.to(kind), mask=mask)
-    tl.store(direct + own, state.to(kind), mask=mask)
+    tl.store(direct + own, state, mask=mask)

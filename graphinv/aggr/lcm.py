@@ -45,7 +45,8 @@ class LCMAggregation(GroupAggregation):
     A drop-in for PyG's ``LCMAggregation`` whose result for a group depends on that group alone, at the cost of
     exactly N - K operator rows for K non-empty groups; while compiling, or on an accelerator with
     ``max_num_elements``, of at most N / 2 rows in each level, since sizes may not be read there. Computed in float32
-    (or float64, for such parameters) also under autocast and for half precision; the result has the dtype of ``x``.
+    (or float64, for such parameters) also under autocast and for half precision, where on the Triton backend the
+    operands of products, but not states and sums, are rounded to it; the result has the dtype of ``x``.
 
     Args:
         in_channels: F_in, or -1 to take it from the first input.
@@ -58,7 +59,7 @@ class LCMAggregation(GroupAggregation):
             default generator as dropout does, and canonical in evaluation; use it with ``auxiliary_loss``.
         pairing: which rows of a group meet first: "strides" (the fastest), or "neighbours", as PyG pairs them.
         recompute: compute the gates again in the backward pass instead of keeping them; slower, a fraction of
-            the memory.
+            the memory. On the Triton backend that is always done.
         aux_triples: triples of latents per training step that ``auxiliary_loss`` looks at; 0 for none.
 
     Attributes:
@@ -111,12 +112,13 @@ class LCMAggregation(GroupAggregation):
     def reduce_groups(self, x: Tensor, layout: GroupLayout) -> Tensor:
         """Fold ``x`` [N, F_in] to [G, F_out]."""
         dtype = next((p.dtype for p in self.parameters()), x.dtype)  # that of x may be narrower
+        products = _half(x.device.type, dtype)
         with torch.autocast(x.device.type, enabled=False):
             latent = x.to(dtype) if self.lin is None else self.lin(x.to(dtype)).relu()
             self.in_channels = x.shape[1] if self.in_channels == -1 else self.in_channels
             if self._kernel is not None:
                 latent = latent.to(torch.promote_types(dtype, torch.float32))
-            return self._fold(latent, self._order(x, layout), layout).to(x.dtype)
+            return self._fold(latent, self._order(x, layout), layout, products).to(x.dtype)
 
     def _check_rows(self, rows: Tensor) -> None:
         if self.in_channels == -1 and self.lin is not None:
@@ -135,7 +137,7 @@ class LCMAggregation(GroupAggregation):
             return random_order(layout)
         return content_order(x, layout)
 
-    def _fold(self, x: Tensor, order: Tensor | None, layout: GroupLayout) -> Tensor:
+    def _fold(self, x: Tensor, order: Tensor | None, layout: GroupLayout, products: torch.dtype | None) -> Tensor:
         empty = x.new_zeros(self.out_channels) if self.identity is None else self.identity.to(x.dtype)
         self._triples = None
         if layout.num_rows == 0:
@@ -147,7 +149,8 @@ class LCMAggregation(GroupAggregation):
         places, exists = self._places(plan)
         inner = places[1:].flatten()
         if isinstance(plan, Packed) and kernel is not None and not is_transformed():
-            results, nodes = fold_kernel(x, rows, plan, inner, kernel, not self.recompute, self._weights(x))
+            settings = (kernel, not self.recompute, self._weights(x), products)
+            results, nodes = fold_kernel(x, rows, plan, inner, *settings)
         else:
             results = fold_table(x.index_select(0, rows), plan, layout, self._combine)
             nodes = results.index_select(0, inner)
@@ -248,6 +251,12 @@ class LCMAggregation(GroupAggregation):
             f"{type(self).__name__}({self.in_channels}, {self.out_channels}, project={self.project}, op={name}, "
             f"order={self.order!r})"
         )
+
+
+def _half(device: str, dtype: torch.dtype) -> torch.dtype | None:
+    """Return the half precision that the caller works in, by autocast or with parameters of ``dtype``; else None."""
+    wanted = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else dtype
+    return wanted if wanted in (torch.float16, torch.bfloat16) else None
 
 
 def _operator(op: str | BinaryOp, channels: int) -> BinaryOp:

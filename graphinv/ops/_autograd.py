@@ -121,9 +121,7 @@ class _Var(Function):
 class _Softmax(Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, segments: Segments) -> Tensor:
-        greatest = segments.spread(segments.max(x))
-        weight = torch.sub(x, greatest, out=greatest).exp_()
-        out = weight.div_(segments.spread(segments.sum(weight)))
+        out = segments.kernels.softmax(x, segments.ptr, segments.index)
         ctx.segments = segments
         ctx.save_for_backward(out)
         return out

@@ -23,6 +23,7 @@ class Kernels:
     min: Kernel  # [N, F] -> [S, F], a NaN wins
     max: Kernel  # [N, F] -> [S, F], a NaN wins
     spread: Kernel  # [S, F] -> [N, F], row n is the row of its segment: the adjoint of sum
+    softmax: Kernel  # [N, F] -> [N, F]
 
 
 def _sum(x: Tensor, ptr: Tensor, index: Tensor) -> Tensor:
@@ -57,4 +58,15 @@ def _in_index_order(x: Tensor) -> bool:
     return not x.is_floating_point() or (x.device.type == "cpu" and x.shape[1] >= 16)
 
 
-KERNELS = Kernels(sum=_sum, min=_min, max=_max, spread=_spread)
+def softmax_of(add: Kernel, greatest: Kernel, spread: Kernel) -> Kernel:
+    """Return the softmax that others of a table make up."""
+
+    def softmax(x: Tensor, ptr: Tensor, index: Tensor) -> Tensor:
+        weight = spread(greatest(x, ptr, index), ptr, index)
+        weight = torch.sub(x, weight, out=weight).exp_()
+        return weight.div_(spread(add(weight, ptr, index), ptr, index))
+
+    return softmax
+
+
+KERNELS = Kernels(sum=_sum, min=_min, max=_max, spread=_spread, softmax=softmax_of(_sum, _max, _spread))

@@ -33,4 +33,5 @@ def load() -> Kernels:
             return _torch.KERNELS.spread(x, ptr, index)
         return cast(Tensor, torch_scatter.gather_csr(x, ptr))
 
-    return Kernels(sum=add, min=_torch.KERNELS.min, max=_torch.KERNELS.max, spread=spread)
+    least, greatest = _torch.KERNELS.min, _torch.KERNELS.max
+    return Kernels(add, least, greatest, spread, _torch.softmax_of(add, greatest, spread))

@@ -1,9 +1,9 @@
-"""The optional Triton backend: sums and extremes of segments on CUDA tensors, every output written once.
+"""The optional Triton backend: sums, extremes and softmax of segments on CUDA tensors, every output written once.
 
 Segments of at most 256 rows are finished in one launch. Where there are more rows than that in all, two more launches
-reduce the longer segments in chunks of 256 rows, so that no segment is left to one program; which rows are
-where follows from offsets that stay on the device. Rows are gathered by the reference: a gather runs at the speed of
-the memory already. So do tensors elsewhere than on CUDA, and dtypes other than those of ``_DTYPES``.
+(three of a softmax) take the longer segments in chunks of 256 rows, so that no segment is left to one program; which
+rows are where follows from offsets that stay on the device. Rows are gathered by the reference: a gather runs at the
+speed of the memory already. It also takes tensors elsewhere than on CUDA, and dtypes other than those of ``_DTYPES``.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from graphinv.ops import _torch
 from graphinv.ops import _triton_kernels as kernels
+from graphinv.ops import _triton_softmax as softmax
 from graphinv.ops._torch import Kernel, Kernels
 from graphinv.ops.backend import INTERPRETING
 
@@ -36,12 +37,24 @@ def load() -> Kernels:
         min=_kernel("min", _torch.KERNELS.min),
         max=_kernel("max", _torch.KERNELS.max),
         spread=_torch.KERNELS.spread,
+        softmax=_softmax,
     )
+
+
+def _runs(x: Tensor) -> bool:
+    return x.dtype in _DTYPES and (x.is_cuda or INTERPRETING)
+
+
+def _softmax(x: Tensor, ptr: Tensor, index: Tensor) -> Tensor:
+    if not _runs(x):
+        return _torch.KERNELS.softmax(x, ptr, index)
+    out: Tensor = triton_segment_softmax(x, ptr, index)
+    return out
 
 
 def _kernel(reduce: str, reference: Kernel) -> Kernel:
     def run(x: Tensor, ptr: Tensor, index: Tensor) -> Tensor:
-        if x.dtype in _DTYPES and (x.is_cuda or INTERPRETING):
+        if _runs(x):
             out: Tensor = triton_segment_reduce(x, ptr, index, reduce)
             return out
         return reference(x, ptr, index)
@@ -79,6 +92,37 @@ def triton_segment_reduce(x: Tensor, ptr: Tensor, index: Tensor, reduce: str) ->
 @triton_segment_reduce.register_fake
 def _(x: Tensor, ptr: Tensor, index: Tensor, reduce: str) -> Tensor:
     return x.new_empty(ptr.shape[0] - 1, x.shape[1])
+
+
+@torch.library.custom_op("graphinv::triton_segment_softmax", mutates_args=())
+def triton_segment_softmax(x: Tensor, ptr: Tensor, index: Tensor) -> Tensor:
+    """Normalise the exponentials of rows [N, F] over each segment: [N, F]."""
+    num_rows, width = x.shape
+    num_segments = ptr.numel() - 1
+    x, ptr, index = _aligned(x), _aligned(ptr), _aligned(index)
+    out = torch.empty_like(x)
+    if x.numel() == 0 or num_segments == 0:
+        return out
+    b = _columns(width)
+    blocks = _ceil(width, b)
+    with torch.cuda.device_of(x):  # type: ignore[no-untyped-call]
+        g, r = _short_tile(b)
+        grid = (_ceil(num_segments, g) * blocks,)
+        softmax.short_softmax[grid](x, ptr, out, num_segments, width, _CHUNK, g, r, b, num_warps=4)
+        if num_rows > _CHUNK:
+            windows = _ceil(num_rows, _CHUNK)
+            told = x.new_empty(2, 2 * windows, width).unbind()  # greatest number and sum of each chunk
+            rows = (num_rows, windows, width, _CHUNK, min(_CHUNK, 2048 // b), b)
+            every, firsts = (2 * windows * blocks,), (windows * blocks,)
+            softmax.tell_chunks[every](x, ptr, index, *told, *rows, num_warps=8)
+            softmax.tell_segments[firsts](*told, ptr, index, *rows, num_warps=8)
+            softmax.divide_chunks[every](x, ptr, index, *told, out, *rows, num_warps=8)
+    return out
+
+
+@triton_segment_softmax.register_fake
+def _(x: Tensor, ptr: Tensor, index: Tensor) -> Tensor:
+    return x.new_empty(x.shape)
 
 
 def _aligned(x: Tensor) -> Tensor:

@@ -90,34 +90,41 @@ def short_segments(
 
 
 @_jit
-def chunks(
-    x, ptr, index, parts, num_rows, windows, width,
-    op: tl.constexpr, fill: tl.constexpr, chunk: tl.constexpr, r: tl.constexpr, b: tl.constexpr,
-):  # fmt: skip
-    """Reduce one chunk of a long segment to one row of ``parts`` [2W, F], at B columns.
+def _chunk(place, ptr, index, num_rows, windows, chunk: tl.constexpr):
+    """Return the first row and the rows of a chunk of a long segment, 0 where there is none, and its segment's first.
 
     Chunks count from the start of their segment, windows from row 0; both have ``chunk`` rows. A window holds the
     start of at most one first chunk, kept in its row of the upper half, because a long segment that begins there
     goes on beyond it; and of at most one later chunk, kept in the lower half.
     """
-    blocks = tl.cdiv(width, b)
-    place = (tl.program_id(0) // blocks).to(tl.int64)
-    columns = (tl.program_id(0) % blocks) * b + tl.arange(0, b)
     is_later = place >= windows
     window = tl.where(is_later, place - windows, place)
     # A long segment that begins in the window holds its last row; one that began before holds its first.
     probe = window * chunk + tl.where(is_later, 0, chunk - 1)
-    if probe < num_rows:
-        segment = tl.load(index + probe)
-        begin = tl.load(ptr + segment)
-        end = tl.load(ptr + segment + 1)
-        number = window - begin // chunk
-        start = begin + number * chunk
-        if (end - begin > chunk) & (start < end) & ((number > 0) == is_later):
-            count = tl.minimum(end - start, chunk).to(tl.int32)
-            one = tl.arange(0, 1)
-            result = _fold(x, start + one, count + one, columns, width, op, fill, r)
-            tl.store(parts + place * width + columns[None, :], result, mask=columns[None, :] < width)
+    real = probe < num_rows
+    segment = tl.load(index + probe, mask=real, other=0)
+    begin = tl.load(ptr + segment, mask=real, other=0)
+    end = tl.load(ptr + segment + 1, mask=real, other=0)
+    number = window - begin // chunk
+    start = begin + number * chunk
+    here = real & (end - begin > chunk) & (start < end) & ((number > 0) == is_later)
+    return start, tl.where(here, tl.minimum(end - start, chunk), 0).to(tl.int32), begin
+
+
+@_jit
+def chunks(
+    x, ptr, index, parts, num_rows, windows, width,
+    op: tl.constexpr, fill: tl.constexpr, chunk: tl.constexpr, r: tl.constexpr, b: tl.constexpr,
+):  # fmt: skip
+    """Reduce one chunk of a long segment to one row of ``parts`` [2W, F], at B columns."""
+    blocks = tl.cdiv(width, b)
+    place = (tl.program_id(0) // blocks).to(tl.int64)
+    columns = (tl.program_id(0) % blocks) * b + tl.arange(0, b)
+    start, count, _ = _chunk(place, ptr, index, num_rows, windows, chunk)
+    if count > 0:
+        one = tl.arange(0, 1)
+        result = _fold(x, start + one, count + one, columns, width, op, fill, r)
+        tl.store(parts + place * width + columns[None, :], result, mask=columns[None, :] < width)
 
 
 @_jit

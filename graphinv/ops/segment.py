@@ -1,7 +1,7 @@
 """Reduce, normalise and sort the rows of segments: consecutive rows, divided by offsets ``ptr``.
 
 Nothing is padded and nothing depends on the other segments of a batch, down to the last bit. Everything is
-composed of the sum, minimum and maximum of the backend in use, and is differentiable as often as those are.
+composed of the sums, extremes and softmax of the backend in use, and is differentiable as often as those are.
 """
 
 from __future__ import annotations

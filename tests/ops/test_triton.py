@@ -138,7 +138,7 @@ def test_nothing_reduces_to_nothing(reduce, counts, width):
 
 @needs_triton
 @pytest.mark.usefixtures("triton")
-@pytest.mark.parametrize("reduce", ["sum", "min", "max"])
+@pytest.mark.parametrize("reduce", ["sum", "min", "max", "softmax"])
 @pytest.mark.parametrize("place", [0, 1, CHUNK, 2 * CHUNK + 40])
 @pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")  # numpy's, in the interpreter: inf - inf
 @pytest.mark.parametrize(
@@ -149,11 +149,30 @@ def test_nan_and_infinity_are_found_in_every_chunk(reduce, place, special):
     x = make_rows(counts, 2, torch.float32)
     x[5 + place : 5 + place + len(special), 1] = torch.tensor(special, device=DEVICE)
     x[-1, 0] = special[0]
-    function = {"sum": lambda r: r.sum(0), "min": lambda r: r.amin(0), "max": lambda r: r.amax(0)}[reduce]
-    expected = torch.stack([function(rows) for rows in x.double().split(counts)])
-    torch.testing.assert_close(
-        segment_reduce(x, make_ptr(counts), reduce).double(), expected, equal_nan=True, rtol=1e-5, atol=1e-3
-    )
+    if reduce == "softmax":
+        expected = torch.cat([rows.softmax(0) for rows in x.double().split(counts)])
+        out = segment_softmax(x, make_ptr(counts))
+    else:
+        function = {"sum": lambda r: r.sum(0), "min": lambda r: r.amin(0), "max": lambda r: r.amax(0)}[reduce]
+        expected = torch.stack([function(rows) for rows in x.double().split(counts)])
+        out = segment_reduce(x, make_ptr(counts), reduce)
+    torch.testing.assert_close(out.double(), expected, equal_nan=True, rtol=1e-5, atol=1e-3)
+
+
+@needs_triton
+@pytest.mark.usefixtures("triton")
+@pytest.mark.parametrize("length", [3, CHUNK, CHUNK + 1, 3 * CHUNK + 7])
+@pytest.mark.parametrize("place", ["first", "last", "spread"])
+def test_a_softmax_of_huge_and_of_absent_logits_keeps_its_digits(length, place):
+    """The greatest logit may come at any time; what came before shrinks with it, and -inf counts for nothing."""
+    x = make_rows([length], 2, torch.float32) + 3e4
+    x[::3, 0] = -torch.inf
+    if place != "spread":
+        x[0 if place == "first" else -1] = 3.01e4
+    out = segment_softmax(x, make_ptr([length]))
+    assert bool((out[::3, 0][1:-1] == 0).all())
+    torch.testing.assert_close(out.double(), x.double().softmax(0), rtol=2e-5, atol=1e-12)
+    torch.testing.assert_close(out.sum(0), torch.ones(2, device=DEVICE), rtol=1e-5, atol=0)
 
 
 @needs_triton
@@ -171,24 +190,26 @@ def test_segments_of_one_infinity_or_nan_only_keep_it():
 @needs_triton
 @pytest.mark.usefixtures("triton")
 @pytest.mark.parametrize("width", [1, 3, 40])
-@pytest.mark.parametrize("reduce", ["sum", "logsumexp"])
+@pytest.mark.parametrize("reduce", ["sum", "logsumexp", "softmax"])
 def test_result_and_gradient_are_the_same_bits_alone_among_others_and_again(reduce, width):
     counts = [3, 0, 2 * CHUNK + 11, 40, CHUNK]
     x = make_rows(counts, width, torch.float32)
 
-    def run(x: Tensor, counts: list[int]) -> tuple[Tensor, Tensor]:
-        x = x.clone().requires_grad_()
-        out = segment_reduce(x, make_ptr(counts), reduce)
-        return out.detach(), torch.autograd.grad(out.nan_to_num(neginf=0.0).square().sum(), x)[0]
+    def run(x: Tensor, counts: list[int]) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """Return the results and the gradients of each segment."""
+        x, ptr = x.clone().requires_grad_(), make_ptr(counts)
+        out = segment_softmax(x, ptr) if reduce == "softmax" else segment_reduce(x, ptr, reduce)
+        (grad,) = torch.autograd.grad(out.nan_to_num(neginf=0.0).square().sum(), x)
+        return out.detach().split(counts if reduce == "softmax" else 1), grad.split(counts)
 
-    out, grad = run(x, counts)
-    again, grad_again = run(x, counts)
-    assert torch.equal(out, again) and torch.equal(grad, grad_again)
-    for k, (rows, grad_rows) in enumerate(zip(x.split(counts), grad.split(counts), strict=True)):
-        alone, grad_alone = run(rows, [counts[k]])
-        assert torch.equal(alone[0], out[k]) and torch.equal(grad_alone, grad_rows)
+    everything = run(x, counts)
+    again = run(x, counts)
+    for k, rows in enumerate(x.split(counts)):
+        alone = run(rows, [counts[k]])
+        for one, other, lone in zip(everything, again, alone, strict=True):
+            assert torch.equal(one[k], other[k]) and torch.equal(one[k], lone[0])
     turned, _ = run(torch.cat(x.split(counts)[::-1]), counts[::-1])
-    assert torch.equal(turned.flip(0), out)
+    assert torch.equal(torch.cat(turned[::-1]), torch.cat(everything[0]))
 
 
 @needs_triton
@@ -264,6 +285,7 @@ def test_the_operator_keeps_the_rules_of_torch():
     rows = (make_rows([5], 4), ptr, torch.tensor([0, 0, 2, 2, 2], device=DEVICE))
     for reduce in ("sum", "min", "max"):
         torch.library.opcheck(_triton.triton_segment_reduce, (*rows, reduce))
+    torch.library.opcheck(_triton.triton_segment_softmax, rows)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="with a GPU Triton is the default and is imported on first use")

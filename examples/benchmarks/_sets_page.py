@@ -140,7 +140,9 @@ SECTIONS = [
         "size): the most active one, then again and again the one of the most active third that is least like those "
         "chosen. Davis and KIBA: kinases, other proteins in the test than in training; ZINC250k: 6,000 molecules by "
         "QED and log P, other molecules in the test. Selectors learn from molecule graphs end to end and know nothing "
-        "of the protein; `regressor` takes the highest predicted activities, `mean_activity` the compounds most "
+        "of the protein; `inset` is told the mean of the ground set, `inset_sum` its sum, as published (the statistic "
+        "was chosen on validation sets of ZINC250k); `regressor` takes the highest predicted activities, "
+        "`mean_activity` the compounds most "
         "active on the proteins of training, `true_activity` those most active in the test itself, without regard to "
         "diversity. *INSET above it*: mean difference ± standard error over seeds, which draw splits, sets, weights "
         "and noise, and in how many seeds it is above.",

@@ -8,9 +8,10 @@ the noise; all selectors of a seed see the same sets.
   zinc250k       6,000 molecules, drug-likeness as activity; other molecules in the test
 
 Selectors that learn share one network of molecule graphs, trained end to end: inset, equivset, set_transformer,
-deep_sets, greedy, and regressor, which predicts the mean activity of a compound and takes the k highest. Without a
-network: mean_activity takes the compounds most active on the proteins of training, true_activity those most active in
-the test (not a selector but a bound on any that does not know of diversity), random any.
+deep_sets, greedy, and regressor, which predicts the mean activity of a compound and takes the k highest. inset is told
+the mean of the ground set, inset_sum its sum, as published. Without a network: mean_activity takes the compounds most
+active on the proteins of training, true_activity those most active in the test (not a selector but a bound on any that
+does not know of diversity), random any.
 
 JSON lines: jaccard of the k chosen (known size, as in papers), the epoch whose weights were kept, CPU seconds an epoch.
 
@@ -33,7 +34,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 import graphinv
-from graphinv.aggr import FSPoolAggregation
+from graphinv.aggr import FSPoolAggregation, MonoidBankAggregation
 from graphinv.compounds import MoleculeTable, assays_of, compound_sets, drug_likeness
 from graphinv.data import GraphStore, load_affinities, read_smiles
 from graphinv.data.manifests import load_manifest, locate
@@ -54,7 +55,7 @@ from graphinv.sets import (
 )
 
 SIZES = {"davis": (40, 5), "kiba": (100, 10), "zinc250k": (60, 6)}
-LEARNT = ("regressor", "greedy", "deep_sets", "set_transformer", "equivset", "inset")
+LEARNT = ("regressor", "greedy", "deep_sets", "set_transformer", "equivset", "inset_sum", "inset")
 MODELS = ("random", "mean_activity", "true_activity", *LEARNT)
 COUNTS = (360, 90, 180)  # sets of training, validation, test, at least one of each assay
 
@@ -157,8 +158,11 @@ def make(name: str, task: Task, args: argparse.Namespace) -> SubsetSelector:
         return DeepSetsSelector(encode, channels, hidden=hidden)
     if name == "set_transformer":
         return SetTransformerSelector(encode, channels, hidden=hidden)
-    cls = EquiVSet if name == "equivset" else INSET
-    return cls(encode, channels, hidden=hidden, mode=args.mode, negatives=None)
+    settings = {"hidden": hidden, "mode": args.mode, "negatives": None}
+    if name == "equivset":
+        return EquiVSet(encode, channels, **settings)
+    mean = MonoidBankAggregation(channels, heads=("mean",), project=False)
+    return INSET(encode, channels, statistic=mean if name == "inset" else None, **settings)
 
 
 def run(name: str, task: Task, k: int, seed: int, args: argparse.Namespace) -> dict[str, Any]:
@@ -181,7 +185,7 @@ def run(name: str, task: Task, k: int, seed: int, args: argparse.Namespace) -> d
         line = {"best_epoch": result.best_epoch, "validation": round(max(result.validation), 4)}
         line |= {"epoch_cpu_s": round(seconds, 2), "parameters": sum(p.numel() for p in model.parameters())}
         chosen = torch.cat([model.select(part, k, seed=seed) for part in parts_of(test, 12)])
-    if name in ("equivset", "inset"):
+    if name in ("equivset", "inset_sum", "inset"):
         line["mode"] = args.mode
     found = None if chosen is None else round(mean_jaccard(chosen, test.truth, test.ptr), 4)
     return {**line, "train_sets": train.num_sets, "test_sets": test.num_sets, "jaccard": found}

@@ -109,7 +109,7 @@ class GroupAggregation(Aggregation):  # type: ignore[misc]  # PyG is untyped her
         return diagnostics.batch_consistency_error(self, x, index, **kwargs)
 
     def _check_rows(self, rows: Tensor) -> None:
-        own = next((p.dtype for p in self.parameters()), rows.dtype)
+        own = dtype_of(self, rows)
         if not rows.is_floating_point():
             raise InputError(f"x must be of a floating dtype, got {rows.dtype}; convert it, for example x.float()")
         if torch.promote_types(rows.dtype, own) != own:
@@ -138,6 +138,13 @@ def auxiliary_loss(model: torch.nn.Module) -> Tensor:
     modules = [m for m in model.modules() if isinstance(m, GroupAggregation) and m.training and m.has_auxiliary_loss]
     losses = [m.auxiliary_loss() for m in modules]
     return torch.stack(losses).sum() if losses else torch.zeros(())
+
+
+def dtype_of(module: torch.nn.Module, x: Tensor) -> torch.dtype:
+    """Return the dtype of the parameters of ``module``; without any, that of ``x``."""
+    for parameter in module.parameters():  # next() with a default does not compile in torch 2.6
+        return parameter.dtype
+    return x.dtype
 
 
 def find_layout(

@@ -18,7 +18,7 @@ from graphinv.aggr._kernels import Kernel
 from graphinv.aggr._order import content_order, is_transformed, random_order
 from graphinv.aggr._static import StaticPacked
 from graphinv.aggr._tree import fold_kernel, fold_table, plan_of, spread
-from graphinv.aggr.base import GroupAggregation
+from graphinv.aggr.base import GroupAggregation, dtype_of
 from graphinv.aggr.layout import GroupLayout, Packed
 from graphinv.aggr.operators import BinaryOp, GatedSumOp, GRUOp, KernelOp, MaxMinOp, MLPOp
 from graphinv.errors import InputError
@@ -111,7 +111,7 @@ class LCMAggregation(GroupAggregation):
 
     def reduce_groups(self, x: Tensor, layout: GroupLayout) -> Tensor:
         """Fold ``x`` [N, F_in] to [G, F_out]."""
-        dtype = next((p.dtype for p in self.parameters()), x.dtype)  # that of x may be narrower
+        dtype = dtype_of(self, x)  # that of x may be narrower
         products = _half(x.device.type, dtype)
         with torch.autocast(x.device.type, enabled=False):
             latent = x.to(dtype) if self.lin is None else self.lin(x.to(dtype)).relu()

@@ -160,7 +160,7 @@ class MonoidBankAggregation(StreamingAggregation):
     def _fold_heads(self, rows: list[Tensor], layout: GroupLayout) -> State:
         state = {"count": layout.ptr.diff()}
         for place, (head, part) in enumerate(zip(self._monoids(), rows, strict=True)):
-            state |= _named(place, head, head.fold(part, layout))
+            state.update(_named(place, head, head.fold(part, layout)))  # |= does not compile in torch 2.6
         return state
 
     def _monoids(self) -> list[Monoid]:

@@ -105,7 +105,7 @@ def test_gradcheck_and_gradgradcheck(cls, module, settings):
 
 
 @pytest.mark.parametrize(("cls", "module"), PAIRS)
-def test_torch_func_sees_the_same_function(cls, module):
+def test_torch_func_sees_the_same_function(cls, module, readable_transforms):
     torch.manual_seed(0)
     m, x = cls(4, 6, bidirectional=True).double(), torch.randn(12, 4, dtype=torch.float64)
     jacobian = torch.autograd.functional.jacobian(lambda x: m(x, INDEX, dim_size=7), x)

@@ -117,7 +117,7 @@ def test_a_gradient_to_be_differentiated_counts_each_path_once():
     assert_close(again.detach(), plain, "create_graph", tolerance=1e-12)
 
 
-def test_torch_func_sees_a_plain_function():
+def test_torch_func_sees_a_plain_function(readable_transforms):
     (q, k, v), pointers = rows(), (offsets(QUERIES), offsets(KEYS))
 
     def total(q, k, v):

@@ -16,6 +16,7 @@ from torch_geometric.nn.inits import reset
 
 from graphinv.aggr import _group_folds as folds
 from graphinv.aggr._flow import affine
+from graphinv.aggr.base import dtype_of
 from graphinv.aggr.layout import GroupLayout
 from graphinv.aggr.streaming import State, StreamingAggregation
 from graphinv.errors import InputError, check_positive
@@ -108,7 +109,7 @@ class SlotSetAggregation(StreamingAggregation):
             if self.mean:
                 slots = slots / state["count"].clamp(min=1).view(-1, 1, 1)
             if self.encoder is not None:
-                own = next(self.encoder.parameters(), slots).dtype
+                own = dtype_of(self.encoder, slots)
                 encoded = self.encoder(slots.to(own)).to(slots.dtype)
                 if encoded.shape != slots.shape:
                     raise InputError(f"encoder must keep the shape {list(slots.shape)}, returned {list(encoded.shape)}")

@@ -14,9 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from graphinv.aggr.layout import Tile
-from graphinv.ops.backend import runs_triton
 
-__all__ = ["GRUKernel", "Kept", "Kernel", "TreeKernel", "Work", "fastest", "orders"]
+__all__ = ["GRUKernel", "Kept", "Kernel", "Work", "orders"]
 
 
 Kept = list[Tensor]  # gates of a tile for its backward pass; empty if they are to be computed again
@@ -29,16 +28,16 @@ class Work:
         self.like = like
         self.memory: dict[str, Tensor] = {}
 
-    def __call__(self, name: str, rows: int, columns: int, dtype: torch.dtype | None = None) -> Tensor:
+    def __call__(self, name: str, rows: int, columns: int) -> Tensor:
         """Return [rows, columns] uninitialised; what was there under this name is lost."""
         held = self.memory.get(name)
         if held is None or held.shape[0] < rows:
-            held = self.memory[name] = self.like.new_empty(rows, columns, dtype=dtype)
+            held = self.memory[name] = self.like.new_empty(rows, columns)
         return held[:rows]
 
 
-class TreeKernel(ABC):
-    """One operator with its weights, for pairs of rows of a tree; gathers the gradients of its weights over tiles."""
+class Kernel(ABC):
+    """One operator with its weights, for tiles of a tree; gathers the gradients of its weights over tiles."""
 
     @abstractmethod
     def __init__(self, *weights: Tensor) -> None: ...
@@ -48,31 +47,12 @@ class TreeKernel(ABC):
     def plain(a: Tensor, b: Tensor, *weights: Tensor) -> Tensor:
         """Combine [P, H] and [P, H] in plain autograd."""
 
-    @abstractmethod
     def fold(self, tree: Tensor, tile: Tile, lefts: Tensor | None, work: Work, keep: bool) -> Kept:
         """Combine the pairs of a tile of ``tree`` [N, H]: each result replaces its left operand.
 
         The P left operands are saved to ``lefts`` [P, H], unless there will be no backward pass. Return, if ``keep``,
         what else the backward pass may use.
         """
-
-    @abstractmethod
-    def unfold(self, flow: Tensor, tree: Tensor, tile: Tile, lefts: Tensor, work: Work, kept: Kept) -> None:
-        """Carry gradients back through a tile: add to those of the weights and to the rows of ``flow`` [N, H].
-
-        ``flow`` holds at ``tile.left`` the gradients of the results, afterwards those of the left operands.
-        """
-
-    @abstractmethod
-    def weight_gradients(self) -> tuple[Tensor, ...]:
-        """Return the gathered gradients, in the order of the weights."""
-
-
-class Kernel(TreeKernel):
-    """An operator on tiles: one matrix [2P, H] of both operands, in torch operations."""
-
-    def fold(self, tree: Tensor, tile: Tile, lefts: Tensor | None, work: Work, keep: bool) -> Kept:
-        """Combine the pairs of a tile of the tree."""
         half = tile.end - tile.begin
         c = work("c", 2 * half, tree.shape[1])
         if tile.first is None:
@@ -87,7 +67,10 @@ class Kernel(TreeKernel):
         return kept
 
     def unfold(self, flow: Tensor, tree: Tensor, tile: Tile, lefts: Tensor, work: Work, kept: Kept) -> None:
-        """Carry gradients back through a tile."""
+        """Carry gradients back through a tile: add to those of the weights and to the rows of ``flow`` [N, H].
+
+        ``flow`` holds at ``tile.left`` the gradients of the results, afterwards those of the left operands.
+        """
         half = tile.end - tile.begin
         c = work("c", 2 * half, tree.shape[1])
         c[:half] = lefts
@@ -104,6 +87,10 @@ class Kernel(TreeKernel):
     @abstractmethod
     def backward(self, grad: Tensor, c: Tensor, work: Work, kept: Kept) -> Tensor:
         """Return the gradient of ``c`` [2P, H] from the one of the result [P, H]; add to those of the weights."""
+
+    @abstractmethod
+    def weight_gradients(self) -> tuple[Tensor, ...]:
+        """Return the gathered gradients, in the order of the weights."""
 
 
 class GRUKernel(Kernel):
@@ -206,19 +193,6 @@ def orders(half: int) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
     """Return the rows of the two orders of the operands: (input a, hidden b) and (input b, hidden a)."""
     first, second = slice(0, half), slice(half, 2 * half)
     return (first, second), (second, first)
-
-
-def fastest(kernel: type[TreeKernel], x: Tensor, products: torch.dtype | None = None) -> type[TreeKernel]:
-    """Return the implementation of ``kernel`` that the backend in use has for rows ``x``, or ``kernel`` itself.
-
-    ``products`` is what a faster one may round the operands of its products to.
-    """
-    # The matrix units that Triton writes for know no float64.
-    if kernel is GRUKernel and x.dtype == torch.float32 and runs_triton(x):
-        from graphinv.aggr._triton_gru import KERNELS
-
-        return KERNELS.get(products or x.dtype, KERNELS[x.dtype])
-    return kernel
 
 
 def _write(tree: Tensor, tile: Tile, values: Tensor) -> None:

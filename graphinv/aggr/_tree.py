@@ -14,12 +14,13 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from graphinv.aggr._kernels import Kernel, TreeKernel, Work, fastest
+from graphinv.aggr._kernels import GRUKernel, Kernel, Work
 from graphinv.aggr._order import is_transformed
 from graphinv.aggr._static import StaticPacked, fold_static, longest, pack_static, wants_static
 from graphinv.aggr.layout import GroupLayout, Packed
+from graphinv.ops.backend import runs_triton
 
-__all__ = ["aliases", "fold_kernel", "fold_table", "plan_of", "spread"]
+__all__ = ["aliases", "fold_kernel", "fold_on_triton", "fold_table", "plan_of", "spread"]
 
 Combine = Callable[[Tensor, Tensor], Tensor]  # [P, *], [P, *] -> [P, *]
 _TILE_ELEMENTS = 49152  # of one operand on a CPU: a tile with its gates stays in the cache
@@ -50,6 +51,16 @@ def _exact(x: Tensor, plan: Packed, combine: Combine) -> Tensor:
     return torch.cat([rows, *reversed(tails)])
 
 
+def fold_on_triton(kernel: type[Kernel] | None, x: Tensor) -> Callable[..., Tensor] | None:
+    """Return the fold of packed rows like ``x`` that the backend in use has for ``kernel``, or None."""
+    # The matrix units that Triton writes for know no float64.
+    if kernel is not GRUKernel or x.dtype != torch.float32 or not runs_triton(x) or is_transformed():
+        return None
+    from graphinv.aggr._triton_gru import fold_gru
+
+    return fold_gru
+
+
 def spread(results: Tensor, plan: Packed | StaticPacked, layout: GroupLayout, empty: Tensor) -> Tensor:
     """Return the result of each group, [G, *], from those of the ranks, [>= R, *]; ``empty`` [*] where it has no rows.
 
@@ -69,7 +80,6 @@ def fold_kernel(
     kernel: type[Kernel],
     keep: bool,
     weights: tuple[Tensor, ...],
-    products: torch.dtype | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Fold the rows of ``x`` [N, H] with a hand-written kernel.
 
@@ -78,16 +88,15 @@ def fold_kernel(
         rows: [N] row of ``x`` at each packed place.
         plan: of the packed rows.
         nodes: [S] packed places whose value in the tree is wanted too.
-        kernel: the operator; where the backend in use has a faster one for it, that one runs.
+        kernel: the operator.
         keep: keep the gates for the backward pass instead of computing them again.
         weights: of the operator, in the dtype of ``x``.
-        products: what the faster one may round the operands of its products to.
 
     Returns:
         [K, H] the result of each rank, and [S, H] the values of ``nodes``.
     """
-    chosen, tracked = fastest(kernel, x, products), torch.is_grad_enabled()
-    out, values = _Fold.apply(x, rows, plan, nodes, chosen, keep, tracked, *weights)  # type: ignore[no-untyped-call]
+    tracked = torch.is_grad_enabled()
+    out, values = _Fold.apply(x, rows, plan, nodes, kernel, keep, tracked, *weights)  # type: ignore[no-untyped-call]
     return out, values
 
 
@@ -99,7 +108,7 @@ class _Fold(Function):
         rows: Tensor,
         plan: Packed,
         nodes: Tensor,
-        kernel: type[TreeKernel],
+        kernel: type[Kernel],
         keep: bool,
         tracked: bool,
         *weights: Tensor,

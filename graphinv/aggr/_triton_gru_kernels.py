@@ -1,12 +1,13 @@
 # mypy: ignore-errors
 # The functions here are written in the language of Triton, which has no types for a checker to know.
-"""One level of a tree of GRU operators as one launch: the products, the gates and the mean, nothing stored between.
+"""The GRU operator on pairs of rows of a tree, and launches that combine one level or all lower levels at once.
 
-A program owns BLOCK_P pairs and BLOCK_H columns of the hidden state. It goes once over the H columns of both operands
-and gathers eight sums of products, four for each order of the operands, so that each weight it reads serves both
-orders. Rows are [*, H] and contiguous; column blocks lie along the second axis of the grid. Nothing is added by two
-programs, and no block size depends on the number of pairs: the same row has the same bits in any batch. States and
-sums are float32; the products take their operands in the dtype of the weights.
+A program goes over BLOCK_P pairs at a time, and for these over all H columns, BLOCK_H at a time, gathering eight sums
+of products, four for each order of the operands, so that each weight it reads serves both orders. ``*_level`` takes
+the pairs of one stride. ``*_subtrees`` takes R ranks and every stride up to TOP, one after the other: what is left of
+a group is 2 TOP rows at most then, and no other program reads or writes them. No row is written by two programs and
+no block size depends on the number of pairs, so the same row has the same bits in any batch and by either launch.
+States and sums are float32; the products take their operands in the dtype of the weights.
 """
 
 from __future__ import annotations
@@ -17,18 +18,13 @@ try:
 except ImportError:  # the module is imported to read its docstrings too, also where nothing of it can run
     triton = tl = None
 
-__all__ = ["fold_level", "unfold_level"]
+__all__ = ["fold_level", "fold_subtrees", "unfold_level", "unfold_subtrees"]
 
 
 def _jit(function):
-    """Compile with Triton, once for any number of pairs."""
-    return function if triton is None else triton.jit(function, do_not_specialize=["pairs"])
-
-
-@_jit
-def _rows(start, pairs, BLOCK_P: tl.constexpr):
-    rows = start.to(tl.int64) * BLOCK_P + tl.arange(0, BLOCK_P)  # rows times columns may not fit into 32 bits
-    return rows, rows < pairs
+    """Compile with Triton, once for any number of rows."""
+    varying = ["ranks", "length", "first", "skip", "count"]
+    return function if triton is None else triton.jit(function, do_not_specialize=varying)
 
 
 @_jit
@@ -40,7 +36,7 @@ def _operand(address, mask, kind: tl.constexpr, WIDEN: tl.constexpr):
 
 @_jit
 def _products(
-    a, b, weight, rows, exist, cols, H: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_H: tl.constexpr,
+    a, b, weight, exist, cols, H: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_H: tl.constexpr,
     BLOCK_K: tl.constexpr, PRECISION: tl.constexpr, WIDEN: tl.constexpr,
 ):  # fmt: skip
     """Return the products of reset, update, input new and hidden new of GRU(a, b), then those of GRU(b, a)."""
@@ -56,8 +52,8 @@ def _products(
     for start in range(0, H, BLOCK_K):
         k = start + tl.arange(0, BLOCK_K)
         here = exist[:, None] & (k < H)[None, :]
-        left = _operand(a + rows[:, None] * H + k[None, :], here, kind, WIDEN)
-        right = _operand(b + rows[:, None] * H + k[None, :], here, kind, WIDEN)
+        left = _operand(a + k[None, :], here, kind, WIDEN)
+        right = _operand(b + k[None, :], here, kind, WIDEN)
         inside = (k < H)[:, None] & (cols < H)[None, :]
         place = cols[None, :] * H + k[:, None]  # of the transposed weight of one gate
         # The input comes first in either order, so that the operator commutes to the last bit.
@@ -96,28 +92,35 @@ def _gates(reset, update, input_new, hidden_new, bias, cols, H: tl.constexpr):
 
 
 @_jit
-def fold_level(
-    tree, a, b, left, weight, bias, pairs, H: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_H: tl.constexpr,
-    BLOCK_K: tl.constexpr, PRECISION: tl.constexpr, WIDEN: tl.constexpr,
+def _fold_pairs(
+    tree, lefts, weight, bias, tail, left, exist, first, H: tl.constexpr, BLOCK_P: tl.constexpr,
+    BLOCK_H: tl.constexpr, BLOCK_K: tl.constexpr, PRECISION: tl.constexpr, WIDEN: tl.constexpr,
 ):  # fmt: skip
-    """Combine the rows of ``a`` and ``b`` [P, H]; write the result of pair p to the row ``left[p]`` of the tree.
+    """Combine the rows ``left`` and ``tail`` [P] of the tree; the result takes the place of the left one.
 
-    ``a`` is a copy: programs of other columns still read it when a row of the tree is written.
+    That is kept in ``lefts``, where the row of a pair is ``tail - first``: the columns of the result that come later
+    are made of it, and the backward pass needs it.
     """
-    rows, exist = _rows(tl.program_id(0), pairs, BLOCK_P)
-    cols = tl.program_id(1) * BLOCK_H + tl.arange(0, BLOCK_H)
-    r1, z1, i1, h1, r2, z2, i2, h2 = _products(
-        a, b, weight, rows, exist, cols, H, BLOCK_P, BLOCK_H, BLOCK_K, PRECISION, WIDEN
-    )
-    r1, z1, n1, h1 = _gates(r1, z1, i1, h1, bias, cols, H)
-    r2, z2, n2, h2 = _gates(r2, z2, i2, h2, bias, cols, H)
-    mask = exist[:, None] & (cols < H)[None, :]
-    own = rows[:, None] * H + cols[None, :]
-    first = tl.load(a + own, mask=mask, other=0.0)
-    second = tl.load(b + own, mask=mask, other=0.0)
-    y = 0.5 * ((n1 + z1 * (second - n1)) + (n2 + z2 * (first - n2)))
-    place = tl.load(left + rows, mask=exist, other=0)
-    tl.store(tree + place[:, None] * H + cols[None, :], y, mask=mask)
+    old = tree + left[:, None] * H
+    a = lefts + (tail - first)[:, None] * H
+    b = tree + tail[:, None] * H
+    for start in range(0, H, BLOCK_K):
+        k = start + tl.arange(0, BLOCK_K)[None, :]
+        here = exist[:, None] & (k < H)
+        tl.store(a + k, tl.load(old + k, mask=here, other=0.0), mask=here)
+    tl.debug_barrier()  # other threads read what these have written
+    for start in range(0, H, BLOCK_H):
+        cols = start + tl.arange(0, BLOCK_H)
+        r1, z1, i1, h1, r2, z2, i2, h2 = _products(
+            a, b, weight, exist, cols, H, BLOCK_P, BLOCK_H, BLOCK_K, PRECISION, WIDEN
+        )
+        r1, z1, n1, h1 = _gates(r1, z1, i1, h1, bias, cols, H)
+        r2, z2, n2, h2 = _gates(r2, z2, i2, h2, bias, cols, H)
+        mask = exist[:, None] & (cols < H)[None, :]
+        given = tl.load(a + cols[None, :], mask=mask, other=0.0)
+        other = tl.load(b + cols[None, :], mask=mask, other=0.0)
+        y = 0.5 * ((n1 + z1 * (other - n1)) + (n2 + z2 * (given - n2)))
+        tl.store(old + cols[None, :], y, mask=mask)
 
 
 @_jit
@@ -131,46 +134,164 @@ def _slopes(grad, reset, update, new, hidden_new, state):
 
 
 @_jit
-def unfold_level(
-    flow, direct, d, a, b, left, flow_b, weight, bias, pairs, H: tl.constexpr, BLOCK_P: tl.constexpr,
-    BLOCK_H: tl.constexpr, BLOCK_K: tl.constexpr, PRECISION: tl.constexpr, WIDEN: tl.constexpr,
+def _carried(flow, d, weight, mask, exist, cols, H: tl.constexpr, BLOCK_K: tl.constexpr,
+             PRECISION: tl.constexpr, WIDEN: tl.constexpr):  # fmt: skip
+    """Add to columns of ``flow`` [P, H] what goes through the products: the rows of ``d`` [P, 6H] times the weight."""
+    kind: tl.constexpr = weight.dtype.element_ty
+    total = tl.load(flow + cols[None, :], mask=mask, other=0.0)
+    for start in range(0, 6 * H, BLOCK_K):
+        k = start + tl.arange(0, BLOCK_K)
+        slope = _operand(d + k[None, :], exist[:, None] & (k < 6 * H)[None, :], kind, WIDEN)
+        w = _operand(weight + k[:, None] * H + cols[None, :], (k < 6 * H)[:, None] & (cols < H)[None, :], kind, WIDEN)
+        total = tl.dot(slope, w, total, input_precision=PRECISION)
+    tl.store(flow + cols[None, :], total, mask=mask)
+
+
+@_jit
+def _unfold_pairs(
+    flow, d, tree, lefts, weight, bias, tail, left, exist, row, kept, first, count, H: tl.constexpr,
+    BLOCK_P: tl.constexpr, BLOCK_H: tl.constexpr, BLOCK_K: tl.constexpr, PRECISION: tl.constexpr, WIDEN: tl.constexpr,
 ):  # fmt: skip
-    """Differentiate ``fold_level`` except for the products, with the gates computed again.
+    """Differentiate ``_fold_pairs``, with the gates computed again.
 
-    Reads the gradient of pair p at the row ``left[p]`` of ``flow``. Writes to ``d`` [2P, 6H] the gradients of what the
-    products give, those of ``a`` first: reset, update and new of the input, then of the hidden state. What does not
-    go through the products is written to ``direct`` [P, H] for ``a`` and added to ``flow_b`` [P, H] for ``b``.
+    The row ``left`` of ``flow`` has the gradient of the result, and then that of the left operand; to the row ``tail``
+    that of the right operand is added. Written to the rows ``row`` of ``d`` [2, count, 6H] are the gradients of what
+    the products give, of the left operand and of the right one: reset, update and new of the input, then of the hidden
+    state; 0 in rows that are ``kept`` for pairs that do not exist.
     """
-    rows, exist = _rows(tl.program_id(0), pairs, BLOCK_P)
-    cols = tl.program_id(1) * BLOCK_H + tl.arange(0, BLOCK_H)
-    r1, z1, i1, h1, r2, z2, i2, h2 = _products(
-        a, b, weight, rows, exist, cols, H, BLOCK_P, BLOCK_H, BLOCK_K, PRECISION, WIDEN
-    )
-    mask = exist[:, None] & (cols < H)[None, :]
-    own = rows[:, None] * H + cols[None, :]
-    place = tl.load(left + rows, mask=exist, other=0)
-    grad = tl.load(flow + place[:, None] * H + cols[None, :], mask=mask, other=0.0)
-    kind = d.dtype.element_ty
-    of_a = d + rows[:, None] * (6 * H) + cols[None, :]
-    of_b = d + (rows + pairs)[:, None] * (6 * H) + cols[None, :]
+    a = lefts + (tail - first)[:, None] * H
+    b = tree + tail[:, None] * H
+    of_a = d + row[:, None] * (6 * H)
+    of_b = d + (row + count)[:, None] * (6 * H)
+    above, below = flow + left[:, None] * H, flow + tail[:, None] * H
+    kind: tl.constexpr = d.dtype.element_ty
+    for start in range(0, H, BLOCK_H):
+        cols = start + tl.arange(0, BLOCK_H)
+        r1, z1, i1, h1, r2, z2, i2, h2 = _products(
+            a, b, weight, exist, cols, H, BLOCK_P, BLOCK_H, BLOCK_K, PRECISION, WIDEN
+        )
+        c = cols[None, :]
+        mask, stored = exist[:, None] & (c < H), kept[:, None] & (c < H)
+        grad = tl.load(above + c, mask=mask, other=0.0)
+        r1, z1, n1, h1 = _gates(r1, z1, i1, h1, bias, cols, H)
+        reset, update, new, hidden_new, state = _slopes(grad, r1, z1, n1, h1, tl.load(b + c, mask=mask, other=0.0))
+        tl.store(of_a + c, reset.to(kind), mask=stored)
+        tl.store(of_a + H + c, update.to(kind), mask=stored)
+        tl.store(of_a + 2 * H + c, new.to(kind), mask=stored)
+        tl.store(of_b + 3 * H + c, reset.to(kind), mask=stored)
+        tl.store(of_b + 4 * H + c, update.to(kind), mask=stored)
+        tl.store(of_b + 5 * H + c, hidden_new.to(kind), mask=stored)
+        tl.store(below + c, state + tl.load(below + c, mask=mask, other=0.0), mask=mask)
+        r2, z2, n2, h2 = _gates(r2, z2, i2, h2, bias, cols, H)
+        reset, update, new, hidden_new, state = _slopes(grad, r2, z2, n2, h2, tl.load(a + c, mask=mask, other=0.0))
+        tl.store(of_b + c, reset.to(kind), mask=stored)
+        tl.store(of_b + H + c, update.to(kind), mask=stored)
+        tl.store(of_b + 2 * H + c, new.to(kind), mask=stored)
+        tl.store(of_a + 3 * H + c, reset.to(kind), mask=stored)
+        tl.store(of_a + 4 * H + c, update.to(kind), mask=stored)
+        tl.store(of_a + 5 * H + c, hidden_new.to(kind), mask=stored)
+        tl.store(above + c, state, mask=mask)
+    tl.debug_barrier()
+    for start in range(0, H, BLOCK_H):
+        cols = start + tl.arange(0, BLOCK_H)
+        mask = exist[:, None] & (cols < H)[None, :]
+        _carried(above, of_a, weight, mask, exist, cols, H, BLOCK_K, PRECISION, WIDEN)
+        _carried(below, of_b, weight, mask, exist, cols, H, BLOCK_K, PRECISION, WIDEN)
 
-    r1, z1, n1, h1 = _gates(r1, z1, i1, h1, bias, cols, H)
-    reset, update, new, hidden_new, state = _slopes(grad, r1, z1, n1, h1, tl.load(b + own, mask=mask, other=0.0))
-    tl.store(of_a, reset.to(kind), mask=mask)
-    tl.store(of_a + H, update.to(kind), mask=mask)
-    tl.store(of_a + 2 * H, new.to(kind), mask=mask)
-    tl.store(of_b + 3 * H, reset.to(kind), mask=mask)
-    tl.store(of_b + 4 * H, update.to(kind), mask=mask)
-    tl.store(of_b + 5 * H, hidden_new.to(kind), mask=mask)
-    state += tl.load(flow_b + own, mask=mask, other=0.0)
-    tl.store(flow_b + own, state, mask=mask)
 
-    r2, z2, n2, h2 = _gates(r2, z2, i2, h2, bias, cols, H)
-    reset, update, new, hidden_new, state = _slopes(grad, r2, z2, n2, h2, tl.load(a + own, mask=mask, other=0.0))
-    tl.store(of_b, reset.to(kind), mask=mask)
-    tl.store(of_b + H, update.to(kind), mask=mask)
-    tl.store(of_b + 2 * H, new.to(kind), mask=mask)
-    tl.store(of_a + 3 * H, reset.to(kind), mask=mask)
-    tl.store(of_a + 4 * H, update.to(kind), mask=mask)
-    tl.store(of_a + 5 * H, hidden_new.to(kind), mask=mask)
-    tl.store(direct + own, state, mask=mask)
+@_jit
+def _of_level(offsets, position, stride, length, skip, count, BLOCK_P: tl.constexpr):
+    """Return rows of right and left operands [P] of a level, which exist, and their place in the part.
+
+    The part begins after ``skip`` pairs and has room for ``count``.
+    """
+    place = tl.program_id(0).to(tl.int64) * BLOCK_P + tl.arange(0, BLOCK_P)
+    tail = tl.load(offsets + stride) + skip + place
+    exist = (place < count) & (tail < tl.load(offsets + tl.minimum(2 * stride, length)))
+    own = tl.load(position + tail, mask=exist, other=stride)
+    rank = tail - tl.load(offsets + own, mask=exist, other=0)
+    return tail, tl.load(offsets + own - stride, mask=exist, other=0) + rank, exist, place
+
+
+@_jit
+def _of_ranks(offsets, sizes, stride, done, ranks, R: tl.constexpr, BLOCK_P: tl.constexpr):
+    """Return rows of right and left operands [P] of R ranks at one stride, from pair ``done`` on, and which exist.
+
+    The ranks of one position follow each other, then come those of the next one.
+    """
+    place = done + tl.arange(0, BLOCK_P)
+    rank = tl.program_id(0).to(tl.int64) * R + place % R
+    own = stride + place // R
+    exist = (rank < ranks) & (own < 2 * stride)
+    exist = exist & (own < tl.load(sizes + rank, mask=exist, other=0))
+    tail = tl.load(offsets + own, mask=exist, other=0) + rank
+    return tail, tl.load(offsets + own - stride, mask=exist, other=0) + rank, exist
+
+
+@_jit
+def _pairs_of(sizes, stride, R: tl.constexpr):
+    """Return how many pairs R ranks have at one stride at most; sizes never increase."""
+    largest = tl.load(sizes + tl.program_id(0).to(tl.int64) * R)
+    return tl.minimum(largest - stride, stride).to(tl.int32) * R
+
+
+@_jit
+def fold_level(
+    tree, lefts, offsets, position, weight, bias, length, first, count, stride: tl.constexpr,
+    H: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_H: tl.constexpr, BLOCK_K: tl.constexpr, PRECISION: tl.constexpr,
+    WIDEN: tl.constexpr,
+):  # fmt: skip
+    """Combine the pairs of one stride, at most ``count``."""
+    tail, left, exist, _ = _of_level(offsets, position, stride, length, 0, count, BLOCK_P)
+    _fold_pairs(tree, lefts, weight, bias, tail, left, exist, first, H, BLOCK_P, BLOCK_H, BLOCK_K, PRECISION, WIDEN)
+
+
+@_jit
+def fold_subtrees(
+    tree, lefts, offsets, sizes, weight, bias, ranks, first, TOP: tl.constexpr, R: tl.constexpr,
+    H: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_H: tl.constexpr, BLOCK_K: tl.constexpr, PRECISION: tl.constexpr,
+    WIDEN: tl.constexpr,
+):  # fmt: skip
+    """Combine the pairs of R ranks at the strides TOP, TOP / 2, ..., 1."""
+    stride = TOP
+    while stride > 0:
+        for done in range(0, _pairs_of(sizes, stride, R), BLOCK_P):
+            tail, left, exist = _of_ranks(offsets, sizes, stride, done, ranks, R, BLOCK_P)
+            _fold_pairs(
+                tree, lefts, weight, bias, tail, left, exist, first, H, BLOCK_P, BLOCK_H, BLOCK_K, PRECISION, WIDEN
+            )
+        tl.debug_barrier()
+        stride = stride // 2
+
+
+@_jit
+def unfold_level(
+    flow, d, tree, lefts, offsets, position, weight, bias, length, first, skip, count, stride: tl.constexpr,
+    H: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_H: tl.constexpr, BLOCK_K: tl.constexpr, PRECISION: tl.constexpr,
+    WIDEN: tl.constexpr,
+):  # fmt: skip
+    """Differentiate ``count`` pairs of one stride, after the first ``skip`` ones; pair i has the row i of ``d``."""
+    tail, left, exist, place = _of_level(offsets, position, stride, length, skip, count, BLOCK_P)
+    _unfold_pairs(
+        flow, d, tree, lefts, weight, bias, tail, left, exist, place, place < count, first, count,
+        H, BLOCK_P, BLOCK_H, BLOCK_K, PRECISION, WIDEN,
+    )  # fmt: skip
+
+
+@_jit
+def unfold_subtrees(
+    flow, d, tree, lefts, offsets, sizes, weight, bias, ranks, first, count, TOP: tl.constexpr, R: tl.constexpr,
+    H: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_H: tl.constexpr, BLOCK_K: tl.constexpr, PRECISION: tl.constexpr,
+    WIDEN: tl.constexpr,
+):  # fmt: skip
+    """Differentiate the pairs of R ranks at the strides 1, 2, ..., TOP; the rows of ``d`` are those of ``lefts``."""
+    stride = 1
+    while stride <= TOP:
+        for done in range(0, _pairs_of(sizes, stride, R), BLOCK_P):
+            tail, left, exist = _of_ranks(offsets, sizes, stride, done, ranks, R, BLOCK_P)
+            _unfold_pairs(
+                flow, d, tree, lefts, weight, bias, tail, left, exist, tail - first, exist, first, count,
+                H, BLOCK_P, BLOCK_H, BLOCK_K, PRECISION, WIDEN,
+            )  # fmt: skip
+        tl.debug_barrier()
+        stride = stride * 2

@@ -17,7 +17,7 @@ from torch_geometric.nn.dense import Linear
 from graphinv.aggr._kernels import Kernel
 from graphinv.aggr._order import content_order, is_transformed, random_order
 from graphinv.aggr._static import StaticPacked
-from graphinv.aggr._tree import fold_kernel, fold_table, plan_of, spread
+from graphinv.aggr._tree import fold_kernel, fold_on_triton, fold_table, plan_of, spread
 from graphinv.aggr.base import GroupAggregation, dtype_of
 from graphinv.aggr.layout import GroupLayout, Packed
 from graphinv.aggr.operators import BinaryOp, GatedSumOp, GRUOp, KernelOp, MaxMinOp, MLPOp
@@ -44,7 +44,8 @@ class LCMAggregation(GroupAggregation):
 
     A drop-in for PyG's ``LCMAggregation`` whose result for a group depends on that group alone, at the cost of
     exactly N - K operator rows for K non-empty groups; while compiling, or on an accelerator with
-    ``max_num_elements``, of at most N / 2 rows in each level, since sizes may not be read there. Computed in float32
+    ``max_num_elements``, of at most N / 2 rows in each level, since sizes may not be read there (on the Triton backend
+    surplus rows cost nothing). Computed in float32
     (or float64, for such parameters) also under autocast and for half precision, where on the Triton backend the
     operands of products, but not states and sums, are rounded to it; the result has the dtype of ``x``.
 
@@ -148,11 +149,15 @@ class LCMAggregation(GroupAggregation):
         rows = plan.perm if order is None else order[plan.perm]
         places, exists = self._places(plan)
         inner = places[1:].flatten()
-        if isinstance(plan, Packed) and kernel is not None and not is_transformed():
-            settings = (kernel, not self.recompute, self._weights(x), products)
-            results, nodes = fold_kernel(x, rows, plan, inner, *settings)
+        on_triton = fold_on_triton(kernel, x)
+        if on_triton is None and isinstance(plan, Packed) and kernel is not None and not is_transformed():
+            results, nodes = fold_kernel(x, rows, plan, inner, kernel, not self.recompute, self._weights(x))
         else:
-            results = fold_table(x.index_select(0, rows), plan, layout, self._combine)
+            packed = x.index_select(0, rows)
+            if on_triton is not None:
+                results = on_triton(packed, plan, layout, self._weights(x), products)
+            else:
+                results = fold_table(packed, plan, layout, self._combine)
             nodes = results.index_select(0, inner)
         if places.shape[1]:
             b, c = nodes.chunk(2)

@@ -8,12 +8,15 @@ import sys
 
 import pytest
 import torch
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 from torch.autograd.functional import hvp
 from torch.func import grad, jacrev
 
-from graphinv.aggr import LCMAggregation
-from graphinv.aggr._kernels import GRUKernel, fastest
-from graphinv.aggr._tree import fold_kernel
+from graphinv.aggr import LCMAggregation, _triton_gru
+from graphinv.aggr._kernels import GRUKernel
+from graphinv.aggr._static import pack_static
+from graphinv.aggr._tree import fold_on_triton, fold_table
 from graphinv.aggr.layout import GroupLayout
 from graphinv.ops import available_backends, use_backend
 from graphinv.testing import assert_close
@@ -67,11 +70,15 @@ def layout_of(sizes):
     return GroupLayout.from_index(torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes)).to(DEVICE))
 
 
-def fold(x, layout, given, keep=False, places=(), products=None):
-    plan = layout.packed()
-    rows = plan.perm if layout.order is None else layout.order[plan.perm]
-    places = torch.tensor(places, dtype=torch.int64, device=x.device)
-    return fold_kernel(x, rows, plan, places, GRUKernel, keep, tuple(given), products)
+def fold(x, layout, given, products=None, static=False):
+    """Return the results of the ranks."""
+    plan = pack_static(layout, "strides") if static else layout.packed()
+    fold_packed = fold_on_triton(GRUKernel, x) or plainly
+    return fold_packed(x.index_select(0, plan.perm), plan, layout, tuple(given), products)[: len(plan.groups)]
+
+
+def plainly(x, plan, layout, given, products):
+    return fold_table(x, plan, layout, lambda a, b: GRUKernel.plain(a, b, *given))
 
 
 def module(hidden=5, dtype=torch.float32, **settings):
@@ -95,8 +102,8 @@ def test_levels_and_every_gradient_equal_the_formula_in_float64(hidden):
     x, given = draw(sum(sizes), hidden).requires_grad_(), [w.requires_grad_() for w in weights(hidden)]
     exact = [t.detach().double().requires_grad_() for t in (x, *given)]
     with use_backend("triton"):
-        assert fastest(GRUKernel, x) is not GRUKernel
-        out, _ = fold(x, layout, given)
+        assert fold_on_triton(GRUKernel, x) is not None
+        out = fold(x, layout, given)
     expected = torch.cat([fold_by_hand(rows, exact[1:]) for rows in exact[0].split(sizes) if rows.shape[0]])
     groups = layout.packed().groups
     expected = expected[(groups[:, None] > groups).sum(1)]  # in the order of the ranks
@@ -107,6 +114,46 @@ def test_levels_and_every_gradient_equal_the_formula_in_float64(hidden):
     for one, other in zip(got, wanted, strict=True):
         assert one.dtype == torch.float32
         assert_close(one.double(), other, f"gradient {list(one.shape)}", tolerance=5 * TOLERANCE)
+
+
+@needs_triton
+@settings(max_examples=5, deadline=None, derandomize=True)
+@given(
+    sizes=st.lists(st.sampled_from([0, 1, 2, 3, 5, 9, 33]), max_size=6).map(lambda found: [*found, 2]),
+    hidden=st.sampled_from([1, 3, 17]),
+    products=st.sampled_from([torch.float32, torch.bfloat16]),
+)
+@example(sizes=[3, 130, 0, 66, 1], hidden=2, products=torch.float32)
+def test_every_way_through_the_tree_has_the_same_bits(sizes, hidden, products):
+    """All short strides in one launch, each in its own, or with shapes that do not depend on the sizes."""
+    layout, x, weight = layout_of(sizes), draw(sum(sizes), hidden), weights(hidden)
+    bounded = GroupLayout.from_index(layout.index, len(sizes), max_num_elements=max(sizes) + 7)
+    found = []
+    with use_backend("triton"), pytest.MonkeyPatch.context() as patch:
+        for static in (False, True):
+            for numbers in (_triton_gru._DEFERRED, 500 * hidden):  # the latter: pairs in parts of 41
+                patch.setattr(_triton_gru, "_DEFERRED", numbers)
+                inputs = [t.clone().requires_grad_() for t in (x, *weight)]
+                out = fold(inputs[0], bounded if static else layout, inputs[1:], products, static)
+                out = out[: layout.packed().groups.shape[0]]
+                found.append((out, *torch.autograd.grad(out.square().sum(), inputs)))
+    for out, grad_x, *of_weights in found[1:]:
+        assert torch.equal(out, found[0][0]) and torch.equal(grad_x, found[0][1])
+        for got, wanted in zip(of_weights, found[0][2:], strict=True):
+            assert_close(got, wanted, "gradient of a weight", tolerance=10 * TOLERANCE)
+
+
+@needs_triton
+@pytest.mark.parametrize(("largest", "launches"), [(1, 0), (64, 1), (65, 2), (200, 3)])
+def test_groups_of_up_to_64_rows_are_one_launch(largest, launches, monkeypatch):
+    started = []
+    monkeypatch.setattr(_triton_gru._Launch, "_start", lambda self, kernel, *args: started.append(kernel))
+    with use_backend("triton"):
+        x = draw(largest + 43, 4).requires_grad_()
+        out = fold(x, layout_of([1, largest, *[1] * 42]), weights(4))
+        assert len(started) == launches
+        out.sum().backward()
+    assert len(started) == 2 * launches
 
 
 @needs_triton
@@ -132,7 +179,7 @@ def test_products_of_half_precision_leave_states_and_gradients_in_float32(dtype)
     results = []
     for tensors, products in (((x, *given), dtype), (exact, None)):
         with use_backend("triton"):
-            out, _ = fold(tensors[0], layout, tensors[1:], products=products)
+            out = fold(tensors[0], layout, tensors[1:], products=products)
         results.append([out, *torch.autograd.grad(out.sum(), tensors)])
     for one, other in zip(*results, strict=True):
         assert one.dtype == torch.float32
@@ -167,9 +214,9 @@ def test_a_group_alone_has_the_bits_it_has_in_its_batch():
     latent, given = draw(sum(sizes), 18), weights(18)
     layout = layout_of(sizes)
     with use_backend("triton"):
-        together, _ = fold(latent, layout, given)
+        together = fold(latent, layout, given)
         for rank, group in enumerate(layout.packed().groups.tolist()):
-            alone, _ = fold(latent[layout.index == group], layout_of([sizes[group]]), given)
+            alone = fold(latent[layout.index == group], layout_of([sizes[group]]), given)
             assert torch.equal(alone[0], together[rank]), f"group {group} of {sizes[group]} rows"
 
 
@@ -177,7 +224,7 @@ def test_a_group_alone_has_the_bits_it_has_in_its_batch():
 def test_the_operator_commutes_to_the_last_bit():
     pairs, given = draw(30, 2, 17), weights(17)
     with use_backend("triton"):
-        results = [fold(p.reshape(60, 17), layout_of([2] * 30), given)[0] for p in (pairs, pairs.flip(1))]
+        results = [fold(p.reshape(60, 17), layout_of([2] * 30), given) for p in (pairs, pairs.flip(1))]
     assert torch.equal(*results)
 
 
@@ -195,7 +242,7 @@ def test_large_numbers_saturate_and_nan_stays_in_its_group():
     x[1, 2] = float("nan")
     x.requires_grad_()
     with use_backend("triton"):
-        out, _ = fold(x, layout_of([4, 4, 4]), weights(6))
+        out = fold(x, layout_of([4, 4, 4]), weights(6))
     (slope,) = torch.autograd.grad(out[1:].sum(), x)
     assert bool(out[0].isnan().all()) and bool(out[1:].isfinite().all()) and bool(slope[4:].isfinite().all())
 
@@ -253,10 +300,10 @@ def test_a_backward_pass_outside_the_block_runs_the_kernels_of_its_forward_pass(
 @needs_triton
 def test_float64_and_other_operators_keep_their_bits():
     x, index = draw(INDEX.numel(), 3), INDEX.to(DEVICE)
-    for settings in ({"dtype": torch.float64}, {"op": "mlp"}, {"op": "gated_sum"}, {"op": "max_min"}):
-        kind = settings.pop("dtype", torch.float32)
+    for changes in ({"dtype": torch.float64}, {"op": "mlp"}, {"op": "gated_sum"}, {"op": "max_min"}):
+        kind = changes.pop("dtype", torch.float32)
         torch.manual_seed(0)
-        m = LCMAggregation(3, 5, order="given", **settings).to(DEVICE, kind)
+        m = LCMAggregation(3, 5, order="given", **changes).to(DEVICE, kind)
         results = []
         for backend in ("triton", "torch"):
             with use_backend(backend):
@@ -266,13 +313,30 @@ def test_float64_and_other_operators_keep_their_bits():
 
 
 @needs_triton
-def test_compiling_takes_the_tree_of_static_shapes_without_a_break():
+@pytest.mark.parametrize("bound", [None, 8])
+def test_compiled_without_a_break_the_kernels_run_forward_and_backward(bound):
     torch._dynamo.reset()
-    m, x, index = module(aux_triples=0), draw(20, 3), torch.arange(20, device=DEVICE) % 6
-    compiled = torch.compile(m, fullgraph=True, backend="eager")
+    m, index = module(aux_triples=0), torch.arange(20, device=DEVICE) % 6
+    compiled = torch.compile(m, fullgraph=True, backend="aot_eager")
+    found = []
     with use_backend("triton"):
-        out = compiled(x, index, dim_size=6, max_num_elements=8)
-        assert_close(out, m(x, index, dim_size=6), "compiled", tolerance=TOLERANCE)
+        for run in (compiled, m):
+            x = draw(20, 3).requires_grad_()
+            out = run(x, index, dim_size=6, max_num_elements=bound)
+            found.append([out, *torch.autograd.grad(out.square().sum(), [x, *m.parameters()])])
+    for got, wanted in zip(*found, strict=True):
+        assert_close(got, wanted, f"{list(got.shape)}", tolerance=TOLERANCE)
+
+
+@needs_triton
+@pytest.mark.parametrize("static", [False, True])
+def test_the_compiler_is_told_the_truth_about_the_operators(static):
+    layout = layout_of([5, 0, 2, 1])
+    plan = _triton_gru._Plan.of(pack_static(layout, "strides") if static else layout.packed(), layout)
+    weight, bias = draw(24, 4).requires_grad_(), draw(16).requires_grad_()
+    args = (draw(8, 4).requires_grad_(), weight, bias, *plan[:-1], plan.levels, torch.float32)
+    tests = ("test_schema", "test_faketensor", "test_autograd_registration", "test_aot_dispatch_static")
+    torch.library.opcheck(_triton_gru.gru_tree, args, test_utils=tests)
 
 
 def test_the_torch_backend_keeps_its_kernel_and_needs_no_triton():
@@ -281,12 +345,13 @@ import sys
 sys.modules["triton"] = None  # every import of it fails
 import torch
 from graphinv.aggr import LCMAggregation
-from graphinv.aggr._kernels import GRUKernel, fastest
+from graphinv.aggr._kernels import GRUKernel
+from graphinv.aggr._tree import fold_on_triton
 from graphinv.ops import use_backend
 
 with use_backend("torch"):
     LCMAggregation(3, 4)(torch.randn(5, 3)).sum().backward()
-    assert fastest(GRUKernel, torch.ones(2, 2)) is GRUKernel
+    assert fold_on_triton(GRUKernel, torch.ones(2, 2)) is None
 assert not [name for name in sys.modules if name.startswith("graphinv") and "triton" in name]
 """
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)

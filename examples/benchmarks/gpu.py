@@ -39,7 +39,7 @@ from graphinv.aggr import GroupLayout, LCMAggregation
 from graphinv.data import GraphStore
 from graphinv.data.vocabulary import Vocabulary
 from graphinv.models import GDSS, PARD, GraphGenerator
-from graphinv.ops import available_backends, segment_reduce, segment_softmax, use_backend
+from graphinv.ops import available_backends, segment_reduce, segment_softmax, segment_sort_columns, use_backend
 from graphinv.testing import random_graphs
 
 Run = Callable[[], object]
@@ -130,16 +130,17 @@ def both_ways(forward: Callable[[Tensor], Tensor], x: Tensor) -> Run:
 
 
 def segments(device: torch.device, scale: float) -> Iterator[Case]:
-    """Reductions of rows of 64 channels, by every backend, PyG, and plain torch compiled."""
+    """Reductions and the sort of rows of 64 channels, by every backend, PyG, and plain torch compiled."""
     rows = max(int(4_000_000 * scale), 1000)
     for kind in ("uniform", "power_law"):
         counts = sizes(kind, rows).to(device)
         ptr = torch.nn.functional.pad(counts.cumsum(0), (1, 0))
         index, groups = torch.repeat_interleave(torch.arange(len(counts), device=device), counts), len(counts)
         x = torch.randn(int(ptr[-1]), 64, device=device)
-        for reduce in ("sum", "max", "softmax"):
+        # Beside x, as multiples of it: a sort writes values and rows, which take twice the bytes of a float32.
+        for reduce, written in (("sum", groups / len(x)), ("max", groups / len(x)), ("softmax", 1), ("sort", 3)):
             ours, other = _functions(reduce, ptr, index, groups)
-            moved = x.nbytes * 2 if reduce == "softmax" else x.nbytes + x.nbytes * groups / len(x)
+            moved = x.nbytes * (1 + written)
             sides = {"pyg": other, **dict.fromkeys(available_backends(), ours)}
             if device.type == "cuda":  # for a CPU the compiler takes minutes
                 sides["torch compiled"] = torch.compile(ours)
@@ -156,7 +157,15 @@ def _functions(
 ) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:
     if reduce == "softmax":
         return lambda x: segment_softmax(x, ptr), lambda x: softmax(x, index, num_nodes=groups)
+    if reduce == "sort":
+        return lambda x: segment_sort_columns(x, ptr)[0], partial(_by_value_then_group, index=index)
     return lambda x: segment_reduce(x, ptr, reduce), lambda x: scatter(x, index, 0, groups, reduce)
+
+
+def _by_value_then_group(x: Tensor, index: Tensor) -> Tensor:
+    # As PyG's QuantileAggregation.
+    values, rows = x.sort(dim=0)
+    return values.gather(0, index[rows].sort(dim=0, stable=True).indices)
 
 
 def tree(device: torch.device, scale: float) -> Iterator[Case]:

@@ -1,7 +1,8 @@
 """The table of functions every backend fills, and the plain torch version that is its reference.
 
-A table works on real rows [N, F] and sees no gradients; dtypes narrower than float32 are widened before it.
-On a CPU, and for integers anywhere, scattering by index is deterministic; other floats use offset kernels.
+A table works on real rows [N, F] and sees no gradients; dtypes narrower than float32 are widened before it, but not
+to be sorted. On a CPU, and for integers anywhere, scattering by index is deterministic; other floats use offset
+kernels.
 """
 
 from __future__ import annotations
@@ -12,18 +13,24 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from graphinv.ops._torch_sort import sort_columns
+
 Kernel = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
 class Kernels:
-    """Functions of (rows, ptr [S+1], index [N]); an empty segment gives 0 in every reduction."""
+    """Functions of (rows, ptr [S+1], index [N]); an empty segment gives 0 in every reduction.
+
+    The sort takes (rows, ptr, descending) and returns old rows: stable inside each segment, NaN greatest.
+    """
 
     sum: Kernel  # [N, F] -> [S, F]
     min: Kernel  # [N, F] -> [S, F], a NaN wins
     max: Kernel  # [N, F] -> [S, F], a NaN wins
     spread: Kernel  # [S, F] -> [N, F], row n is the row of its segment: the adjoint of sum
     softmax: Kernel  # [N, F] -> [N, F]
+    sort: Callable[[Tensor, Tensor, bool], Tensor]  # [N, F] -> [N, F] int64, every column by itself
 
 
 def _sum(x: Tensor, ptr: Tensor, index: Tensor) -> Tensor:
@@ -69,4 +76,11 @@ def softmax_of(add: Kernel, greatest: Kernel, spread: Kernel) -> Kernel:
     return softmax
 
 
-KERNELS = Kernels(sum=_sum, min=_min, max=_max, spread=_spread, softmax=softmax_of(_sum, _max, _spread))
+KERNELS = Kernels(
+    sum=_sum,
+    min=_min,
+    max=_max,
+    spread=_spread,
+    softmax=softmax_of(_sum, _max, _spread),
+    sort=sort_columns,
+)

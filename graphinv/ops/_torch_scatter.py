@@ -33,5 +33,5 @@ def load() -> Kernels:
             return _torch.KERNELS.spread(x, ptr, index)
         return cast(Tensor, torch_scatter.gather_csr(x, ptr))
 
-    least, greatest = _torch.KERNELS.min, _torch.KERNELS.max
-    return Kernels(add, least, greatest, spread, _torch.softmax_of(add, greatest, spread))
+    rest = _torch.KERNELS
+    return Kernels(add, rest.min, rest.max, spread, _torch.softmax_of(add, rest.max, spread), rest.sort)

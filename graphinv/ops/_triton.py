@@ -1,15 +1,17 @@
-"""The optional Triton backend: sums, extremes and softmax of segments on CUDA tensors, every output written once.
+"""The optional Triton backend: sums, extremes, softmax and sort of segments on CUDA tensors.
 
 Segments of at most 256 rows are finished in one launch. Where there are more rows than that in all, two more launches
-(three of a softmax) take the longer segments in chunks of 256 rows, so that no segment is left to one program; which
-rows are where follows from offsets that stay on the device. Rows are gathered by the reference: a gather runs at the
-speed of the memory already. It also takes tensors elsewhere than on CUDA, and dtypes other than those of ``_DTYPES``.
+(three of a softmax; of a sort one, and one for every fourfold of 256 rows) take the longer segments in chunks of 256
+rows, so that no segment is left to one program; which rows are where follows from offsets that stay on the device.
+Rows are gathered by the reference: a gather runs at the speed of the memory already. It also takes tensors elsewhere
+than on CUDA, and dtypes other than those of ``_DTYPES`` and, to be sorted, of ``_SORTED``.
 """
 
 from __future__ import annotations
 
 import importlib
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,11 +19,17 @@ from torch import Tensor
 from graphinv.ops import _torch
 from graphinv.ops import _triton_kernels as kernels
 from graphinv.ops import _triton_softmax as softmax
+from graphinv.ops import _triton_sort as sort
 from graphinv.ops._torch import Kernel, Kernels
 from graphinv.ops.backend import INTERPRETING
+from graphinv.ops.pointer import repeat
 
 _CHUNK = 256
 _DTYPES = (torch.float32, torch.float64, torch.int32, torch.int64)
+_SORTED = (torch.float32, torch.float16, torch.bfloat16, torch.int32, torch.int16, torch.int8, torch.uint8)
+_SORT_ROWS = 2**31  # from here on a place no longer fits the lower half of a key
+_WAYS = 4  # as much work as 2, in half the launches
+_PROGRAMS = 4096  # enough to fill a GPU some times; a launch of so many that find nothing to do costs microseconds
 _CODES = {"sum": kernels.SUM, "min": kernels.MIN, "max": kernels.MAX}
 
 
@@ -38,17 +46,25 @@ def load() -> Kernels:
         max=_kernel("max", _torch.KERNELS.max),
         spread=_torch.KERNELS.spread,
         softmax=_softmax,
+        sort=_sort,
     )
 
 
-def _runs(x: Tensor) -> bool:
-    return x.dtype in _DTYPES and (x.is_cuda or INTERPRETING)
+def _runs(x: Tensor, dtypes: tuple[torch.dtype, ...] = _DTYPES) -> bool:
+    return x.dtype in dtypes and (x.is_cuda or INTERPRETING)
 
 
 def _softmax(x: Tensor, ptr: Tensor, index: Tensor) -> Tensor:
     if not _runs(x):
         return _torch.KERNELS.softmax(x, ptr, index)
     out: Tensor = triton_segment_softmax(x, ptr, index)
+    return out
+
+
+def _sort(x: Tensor, ptr: Tensor, descending: bool) -> Tensor:
+    if not _runs(x, _SORTED):
+        return _torch.KERNELS.sort(x, ptr, descending)
+    out: Tensor = triton_segment_sort(x, ptr, descending)
     return out
 
 
@@ -123,6 +139,58 @@ def triton_segment_softmax(x: Tensor, ptr: Tensor, index: Tensor) -> Tensor:
 @triton_segment_softmax.register_fake
 def _(x: Tensor, ptr: Tensor, index: Tensor) -> Tensor:
     return x.new_empty(x.shape)
+
+
+@torch.library.custom_op("graphinv::triton_segment_sort", mutates_args=())
+def triton_segment_sort(x: Tensor, ptr: Tensor, descending: bool) -> Tensor:
+    """Return the old rows of the columns of ``x`` [N, C], sorted stably inside each segment: [N, C] int64."""
+    num_rows, width = x.shape
+    if num_rows >= _SORT_ROWS:
+        return _torch.KERNELS.sort(x, ptr, descending).contiguous()
+    out = x.new_empty(num_rows, width, dtype=torch.int64)
+    if out.numel() == 0:
+        return out
+    x, ptr = x.contiguous(), ptr.contiguous()
+    num_segments = ptr.numel() - 1
+    b = min(32, _columns(width))
+    with torch.cuda.device_of(x):  # type: ignore[no-untyped-call]
+        grid = (_ceil(num_segments, 32 // b) * _ceil(width, b),)
+        sort.short_sort[grid](x, ptr, out, num_segments, width, descending, _CHUNK, 32 // b, 16, b, num_warps=2)
+        if num_rows > _CHUNK:
+            _sort_long(x, ptr, out, descending)
+    return out
+
+
+def _sort_long(x: Tensor, ptr: Tensor, out: Tensor, descending: bool) -> None:
+    num_rows, width = x.shape
+    count = ptr.diff()
+    where = (ptr, repeat(count, num_rows), count.amax())
+    windows = _ceil(num_rows, _CHUNK)
+    keys = (out, torch.empty_like(out))  # written only where a segment is long; the host does not know
+    size = (num_rows, windows, width)
+    b = min(16, _columns(width))
+    grid = (min(_PROGRAMS, 2 * windows * _ceil(width, b)),)
+    sort.sort_chunks[grid](x, *where, *keys, *size, descending, _CHUNK, _WAYS, b, num_warps=8)
+    b = min(4, _columns(width))
+    grid = (min(_PROGRAMS, 2 * windows * _ceil(width, b)),)
+    run = _CHUNK
+    while run < num_rows:
+        sort.merge_runs[grid](*where, *keys, *size, run, _CHUNK, _WAYS, b, num_warps=8)
+        run *= _WAYS
+
+
+@triton_segment_sort.register_fake
+def _(x: Tensor, ptr: Tensor, descending: bool) -> Tensor:
+    return x.new_empty(x.shape, dtype=torch.int64)
+
+
+@triton_segment_sort.register_vmap
+def _(info: Any, in_dims: tuple[Any, ...], x: Tensor, ptr: Tensor, descending: bool) -> tuple[Tensor, int]:
+    if in_dims[1] is not None:
+        raise NotImplementedError("under vmap, segments are sorted by one ptr for all: use in_dims=(0, None)")
+    many = x.movedim(in_dims[0], -1)  # batches of the same segments are more columns
+    out = triton_segment_sort(many.flatten(1), ptr, descending)
+    return out.view(many.shape), 2
 
 
 def _aligned(x: Tensor) -> Tensor:

@@ -18,9 +18,8 @@ except ImportError:  # the module is imported to read its docstrings too, also w
 SUM, MIN, MAX = 0, 1, 2
 
 
-def _jit(function):
-    """Compile with Triton, once for any number of rows and segments."""
-    names = ("num_segments", "num_rows", "windows")
+def _jit(function, names=("num_segments", "num_rows", "windows")):
+    """Compile with Triton, once for any values of the arguments in ``names``."""
     fixed = [name for name in names if name in function.__code__.co_varnames]
     return function if triton is None else triton.jit(function, do_not_specialize=fixed)
 

@@ -59,7 +59,7 @@ def test_every_part_runs_on_a_cpu(part, monkeypatch, tmp_path):
     assert lines and not [line for line in lines if "error" in line]
     if part == "segments":
         sides = ["pyg", *available_backends()]
-        assert [line["side"] for line in lines] == sides * 12
+        assert [line["side"] for line in lines] == sides * 16
     assert page.kernels(lines).count("\n") == 2 + len({(line["case"], line["side"]) for line in lines})
     assert "copy gb per s | 2.00" in page.limits([machine])
 

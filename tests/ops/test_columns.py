@@ -7,7 +7,8 @@ import torch
 from torch.autograd import gradcheck, gradgradcheck
 
 from graphinv.errors import InputError
-from graphinv.ops.columns import _all_at_once, segment_sort_columns
+from graphinv.ops._torch_sort import all_at_once
+from graphinv.ops.columns import segment_sort_columns
 
 COUNTS = {
     "mixed": [0, 3, 0, 0, 1, 7, 2, 3, 0, 7],
@@ -72,7 +73,7 @@ def test_compiled_without_a_graph_break_it_is_the_same_to_the_last_bit(counts, d
 def test_what_runs_on_an_accelerator_gives_the_same_rows(counts, descending):
     x, ptr = make(counts)
     x[::3] = torch.nan
-    assert torch.equal(_all_at_once(x, ptr, descending), segment_sort_columns(x, ptr, descending)[1])
+    assert torch.equal(all_at_once(x, ptr, descending), segment_sort_columns(x, ptr, descending)[1])
 
 
 @both_ways

@@ -46,6 +46,16 @@ class Exponential:
         """Order of the error in the step size: of the flow, or of the process in distribution."""
         return 2 if self.multistep and not self.stochastic else 1
 
+    def remembered(self, g: State, t: Tensor, system: Any) -> tuple[Tensor, State]:
+        """Return time and data prediction of the step that ended in ``g``; ``t`` and zeros, which count as none."""
+        if self._before is not None and self._before[2] is g:
+            return self._before[:2]
+        return t, system.apply(lambda sde, x: (torch.zeros_like(x),), g)[0]
+
+    def remember(self, before: tuple[Tensor, State], g: State) -> None:
+        """Take ``before`` as time and data prediction of the step that ended in ``g``."""
+        self._before = (*before, g)
+
     def step(self, g: State, t: Tensor, s: Tensor, system: Any, score: Score, noise: Noise) -> tuple[State, State]:
         """Return the state at s and its mean."""
         before, grad = self._before, score(g, t)

@@ -69,6 +69,13 @@ class PerGraphNoise:
     def __init__(self, keys: Tensor) -> None:
         self.keys = keys
         self.draws = 0
+        self.first: Tensor | None = None
+
+    def at(self, first: Tensor) -> PerGraphNoise:
+        """Return the same streams from draw number ``first`` ``[1]`` int64 on; steps that are recorded need a tensor."""
+        noise = PerGraphNoise(self.keys)
+        noise.first = first
+        return noise
 
     def normal(self, like: Tensor) -> Tensor:
         """Return draws shaped like ``like`` ``[B, M, *]``; an entry keeps its value when M grows."""
@@ -100,7 +107,8 @@ class PerGraphNoise:
     def _bits(self, entries: Tensor) -> Tensor:
         """Return ``[B, K]`` hashes of ``entries`` ``[K]`` or ``[B, K]``; every call is a new draw."""
         self.keys = self.keys.to(entries.device)  # once: every copy would wait for a GPU
-        stream = _mix(self.keys + _mix(entries.new_full((1,), self.draws)))
+        number = entries.new_full((1,), self.draws)
+        stream = _mix(self.keys + _mix(number if self.first is None else number + self.first))
         self.draws += 1
         return _mix(stream.unsqueeze(1) + _mix(entries + _GOLDEN))
 

@@ -14,6 +14,7 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor
 
+from graphinv.diffusion._steps import Steps
 from graphinv.diffusion.noise import Noise
 from graphinv.diffusion.sde import SDE
 from graphinv.errors import InputError
@@ -90,6 +91,8 @@ def integrate(
 ) -> State:
     """Run ``solver`` from ``times[0]`` down to ``times[-1]`` and return the noise-free mean of the last step.
 
+    On a GPU steps with noise per graph are replayed as one launch each, see ``graphinv.ops.replay``.
+
     Args:
         solver: the step rule.
         system: an SDE (g is a tensor) or a GraphSDE (g is DenseGraphs).
@@ -102,13 +105,14 @@ def integrate(
         callback: called as ``callback(k, K, state)`` after step k of K.
     """
     total = times.numel() - 1
+    advance = Steps(solver, system, score, noise, total)
     mean = g
     for k in range(total):
         t, s = times[k], times[k + 1]
         if denoise and k == total - 1 and float(s) == 0:
             g = mean = posterior_mean(g, score(g, t), t, system)
         else:
-            g, mean = solver.step(g, t, s, system, score, noise)
+            g, mean = advance(g, t, s)
         if callback is not None:
             callback(k + 1, total, g)
     return mean

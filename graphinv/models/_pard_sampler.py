@@ -23,6 +23,7 @@ from graphinv.graphs import DenseGraphs, GraphBatch
 from graphinv.models.pard_settings import BlockSampler
 from graphinv.nn.block_context import BlockContext
 from graphinv.nn.block_network import Contexts, NewBlock
+from graphinv.ops.replay import Replay
 
 if TYPE_CHECKING:
     from graphinv.models.pard import PARD
@@ -249,14 +250,18 @@ class _Drawing:
         x, e = self.node.prior(noise.uniform(nodes)), self.pair.prior(noise.uniform(pairs))
         steps = self.sampler.steps_of(graphs[0].elements)
         times = torch.arange(steps, -1, -1, dtype=torch.float64, device=self.device) / steps
-        for t, s in itertools.pairwise(times.unbind()):
+
+        def step(x: Tensor, e: Tensor, t: Tensor, s: Tensor, number: Tensor) -> tuple[Tensor, ...]:
             logits = self.net.denoise(contexts, NewBlock(x, e, numbers, degree, mask), t.expand(len(graphs)))
-            x, e = (
-                process.step(now, self._tempered(out), t, s, noise.uniform(entries))
-                for process, now, out, entries in zip(
-                    (self.node, self.pair), (x, e), logits, (nodes, pairs), strict=True
-                )
-            )
+            own = noise.at(number)
+            x = self.node.step(x, self._tempered(logits[0]), t, s, own.uniform(nodes))
+            e = self.pair.step(e, self._tempered(logits[1]), t, s, own.uniform(pairs))
+            return x, e, *logits
+
+        advance, number = Replay(step, steps), torch.full((1,), noise.draws, device=self.device)
+        for t, s in itertools.pairwise(times.unbind()):
+            x, e, *logits = advance(x, e, t, s, number)
+            number = number + 2  # draws of a step
         if any(bool(out.isnan().any()) for out in logits):
             raise InputError(_DAMAGED)
         e[:, place, contexts[0].mask.size(1) + place] = 0  # a node is not its own neighbour

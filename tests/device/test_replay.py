@@ -1,0 +1,79 @@
+"""Samplers whose steps are replayed draw the same graphs: as CUDA graphs, or as operators traced once."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from graphinv.models import GDSS, PARD
+from graphinv.models.pard_settings import BlockSampler
+from graphinv.models.settings import SamplerConfig
+from graphinv.ops import replay
+
+NODES = torch.tensor([5, 2, 9, 1, 4, 7])
+
+
+def traced(function, inputs):
+    graph = make_fx(function)(*inputs)
+    return lambda: graph(*inputs)
+
+
+@pytest.fixture
+def recorders(device, monkeypatch):
+    """Return the recorder of the device, counting, and none."""
+    counts = []
+    own = replay.RECORDERS.get(device.type, traced)
+
+    def recorder(*args):
+        counts.append(1)
+        return own(*args)
+
+    monkeypatch.setitem(replay.RECORDERS, device.type, recorder)
+    return counts
+
+
+def drawn_both_ways(sample, recorders, device, monkeypatch):
+    replayed = sample()
+    assert recorders, "nothing was recorded"
+    monkeypatch.delitem(replay.RECORDERS, device.type)
+    return replayed, sample()
+
+
+def assert_equal(one, other):
+    for name in ("x", "edge_index", "edge_attr", "ptr"):
+        assert torch.equal(getattr(one, name), getattr(other, name)), name
+
+
+@pytest.mark.parametrize("solver", ["s4", "exponential", "flow", "heun", "reverse", "euler"])
+@pytest.mark.parametrize("preset", ["qm9", "qm9-ppgn", "zinc250k-gmh"])
+def test_gdss(preset, solver, device, recorders, monkeypatch):
+    model = GDSS.preset(preset, features=4, max_nodes=9).eval().to(device)
+    seen = []
+
+    def sample():
+        seen.append([])
+        return model.sample(
+            6,
+            seed=3,
+            num_nodes=NODES,
+            batch_size=3,
+            sampler=SamplerConfig(solver=solver, steps=12),
+            callback=lambda done, total, g: seen[-1].append(g),
+        )
+
+    assert_equal(*drawn_both_ways(sample, recorders, device, monkeypatch))
+    assert len(recorders) == 2  # one for each batch
+    for one, other in zip(*seen, strict=True):  # the fields of every step, which rounding to a graph would hide
+        assert torch.equal(one.x.cpu(), other.x.cpu()) and torch.equal(one.adj.cpu(), other.adj.cpu())
+
+
+@pytest.mark.parametrize("prior", ["marginal", "absorbing"])
+def test_pard(prior, device, recorders, monkeypatch):
+    small = {"node_dim": 32, "edge_dim": 8, "layers": 2, "heads": 2, "prior": prior}
+    model = PARD.preset("qm9", node_types=4, max_nodes=9, **small).eval().to(device)
+
+    def sample():
+        return model.sample(6, seed=3, num_nodes=NODES, sampler=BlockSampler(12, steps_per_element=99.0))
+
+    assert_equal(*drawn_both_ways(sample, recorders, device, monkeypatch))

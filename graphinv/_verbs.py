@@ -217,11 +217,13 @@ def draw_samples(given: Any) -> str:
     _check_files(given, vocabulary)
     settings = {"seed": given.seed, "batch_size": given.batch_size, "sampler": _sampler(generator, given)}
     drawn: GraphSamples
-    if vocabulary.scheme == "generic":
-        drawn = sample_graphs(generator, given.count, **settings)
-    else:
-        molecules = MoleculeGenerator(generator, MoleculeCodec(vocabulary), metadata)
-        drawn = molecules.sample(given.count, repair=given.repair, **settings)
+    device = torch.device(given.device).type
+    with torch.autocast(device, torch.bfloat16, enabled=given.precision == "bfloat16"):
+        if vocabulary.scheme == "generic":
+            drawn = sample_graphs(generator, given.count, **settings)
+        else:
+            molecules = MoleculeGenerator(generator, MoleculeCodec(vocabulary), metadata)
+            drawn = molecules.sample(given.count, repair=given.repair, **settings)
     _write(drawn, vocabulary, given, {"sampled": {"generator": generator.kind, "seed": given.seed}})
     cost = f"{drawn.seconds:.1f} s, {drawn.evaluations:.4g} network calls each"
     told = [f"{given.output}: {given.count:,} samples in {cost}"]

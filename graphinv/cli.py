@@ -179,6 +179,12 @@ def _sample(args: list[str]) -> None:
         "--batch-size", type=int, default=None, help="graphs (gdss, 1024) or blocks (pard, 512) per network call"
     )
     p.add_argument("--device", default="cpu", help="cpu or cuda")
+    p.add_argument(
+        "--precision",
+        default="float32",
+        choices=["float32", "bfloat16"],
+        help="of the products of matrices; bfloat16 is faster on recent GPUs, slower on most CPUs",
+    )
     p.add_argument("--grid", default=None, help="draw the first 36 samples to this .png or .svg (graphs: .svg)")
     gdss = p.add_argument_group("of gdss models")
     solvers = ["s4", "exponential", "flow", "reverse", "euler", "heun"]

@@ -72,7 +72,7 @@ class PerGraphNoise:
         self.first: Tensor | None = None
 
     def at(self, first: Tensor) -> PerGraphNoise:
-        """Return the same streams from draw number ``first`` ``[1]`` int64 on; steps that are recorded need a tensor."""
+        """Return the same streams from draw number ``first`` ``[1]`` int64 on; recorded steps need a tensor."""
         noise = PerGraphNoise(self.keys)
         noise.first = first
         return noise

@@ -5,7 +5,7 @@ Sorting puts the later end of every pair i < j at j, so one triangle holds each 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
@@ -47,6 +47,10 @@ class BlockBatch:
     last: Tensor
     next_size: Tensor
     next_degree: Tensor
+
+    def to(self, device: torch.device | str) -> BlockBatch:
+        """Return the graphs with every tensor on ``device``."""
+        return BlockBatch(**{f.name: getattr(self, f.name).to(device) for f in fields(self)})
 
 
 def block_batch(batch: GraphBatch, settings: BlockSettings, max_hops: int, legacy: bool = False) -> BlockBatch:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar, get_type_hints
+from typing import Any, ClassVar, Protocol, TypeVar, get_type_hints
 
 import torch
 from torch import Tensor, nn
@@ -23,11 +23,24 @@ from graphinv.data import GraphStore
 from graphinv.errors import CheckpointError, InputError
 from graphinv.graphs import GraphBatch
 
-__all__ = ["FORMAT", "GraphGenerator", "evaluation"]
+__all__ = ["FORMAT", "GraphGenerator", "ReadyBatch", "evaluation"]
 
 FORMAT = 1
 Generator = TypeVar("Generator", bound="GraphGenerator")
 _KINDS = {"gdss": "graphinv.models.gdss:GDSS", "pard": "graphinv.models.pard:PARD"}
+
+
+class ReadyBatch(Protocol):
+    """Graphs padded as a generator computes on them: ``mask`` ``[B, M]`` and whatever else it needs."""
+
+    @property
+    def mask(self) -> Tensor:
+        """``[B, M]`` bool, True for a node that exists."""
+        ...
+
+    def to(self, device: torch.device | str) -> ReadyBatch:
+        """Return the graphs on ``device``."""
+        ...
 
 
 class GraphGenerator(nn.Module, ABC):
@@ -57,8 +70,19 @@ class GraphGenerator(nn.Module, ABC):
             return cls(config)  # type: ignore[call-arg]
 
     @abstractmethod
-    def losses(self, batch: GraphBatch, generator: torch.Generator | None = None) -> dict[str, Tensor]:
-        """Return the named parts ``[]`` of the loss of a batch; one network's part never moves another's weights."""
+    def ready(self, batch: GraphBatch) -> ReadyBatch:
+        """Return ``batch`` checked and padded, for ``losses``: all that looks at values, which on a GPU would wait.
+
+        Raises:
+            InputError: a graph does not fit the model.
+        """
+
+    @abstractmethod
+    def losses(self, batch: GraphBatch | ReadyBatch, generator: torch.Generator | None = None) -> dict[str, Tensor]:
+        """Return the named parts ``[]`` of the loss of a batch; one network's part never moves another's weights.
+
+        On a GPU nothing waits if ``batch`` was made by ``ready`` on the CPU and then moved.
+        """
 
     @abstractmethod
     def networks(self) -> dict[str, nn.Module]:
@@ -81,7 +105,7 @@ class GraphGenerator(nn.Module, ABC):
     ) -> GraphBatch:
         """Draw n graphs; graph k depends on (seed, k) only, not on n or the batch size."""
 
-    def loss(self, batch: GraphBatch, generator: torch.Generator | None = None) -> Tensor:
+    def loss(self, batch: GraphBatch | ReadyBatch, generator: torch.Generator | None = None) -> Tensor:
         """Return the loss ``[]`` of a batch, the sum of its parts."""
         return torch.stack(list(self.losses(batch, generator).values())).sum()
 

@@ -21,7 +21,7 @@ from graphinv.graphs import GraphBatch
 from graphinv.models._ordered_store import ordered_store
 from graphinv.models._pard_batch import COLUMNS, BlockBatch, block_batch, block_columns
 from graphinv.models._pard_likelihood import LogLikelihood, log_likelihood, path_consistency
-from graphinv.models.base import GraphGenerator, evaluation
+from graphinv.models.base import GraphGenerator, ReadyBatch, evaluation
 from graphinv.models.pard_settings import BlockSampler, PARDConfig
 from graphinv.nn.block_network import BlockInput, BlockNetwork, ParallelOutput
 from graphinv.ops.pairs import from_pairs, to_pairs
@@ -74,7 +74,7 @@ class PARD(GraphGenerator):
         lengths = (c.node_types, c.edge_types + 1, c.max_nodes + 1, c.max_nodes + 1, c.max_nodes)
         for name, length in zip(COLUMNS, lengths, strict=True):
             self.register_buffer(name, torch.zeros(length, dtype=torch.long))
-        self._made: tuple[Any, tuple[DiscreteDiffusion, DiscreteDiffusion]] | None = None
+        self._made: tuple[Any, list[DiscreteDiffusion]] | None = None
 
     @classmethod
     def preset(cls, name: str, *, seed: int = 0, **changes: Any) -> PARD:
@@ -130,7 +130,7 @@ class PARD(GraphGenerator):
     def _legacy(self) -> bool:
         return self.config.order == "legacy"
 
-    def block_batch(self, batch: GraphBatch) -> BlockBatch:
+    def ready(self, batch: GraphBatch) -> BlockBatch:
         """Return ``batch`` dense and sorted by block.
 
         Raises:
@@ -140,10 +140,16 @@ class PARD(GraphGenerator):
 
     def processes(self) -> tuple[DiscreteDiffusion, DiscreteDiffusion]:
         """Return the diffusions of node types and of pair types; marginals are uniform before ``prepare``."""
+        node, pair, *_ = self._processes()
+        return node, pair
+
+    def _processes(self) -> list[DiscreteDiffusion]:
+        """Return the diffusions of node and pair types, then those that ``_disturbed`` draws from."""
         counts = (self.node_counts, self.pair_counts)
         key = [(id(c), c._version, c.device) for c in counts]  # looking at the counts would wait for a GPU
         if self._made is None or self._made[0] != key:
-            self._made = key, (self._process(counts[0]), self._process(counts[1]))
+            others = [DiscreteDiffusion.marginal(c.cpu().double() + 1e-3).to(c.device) for c in counts]
+            self._made = key, [*map(self._process, counts), *others]
         return self._made[1]
 
     def _process(self, counts: Tensor) -> DiscreteDiffusion:
@@ -156,14 +162,15 @@ class PARD(GraphGenerator):
             process = DiscreteDiffusion.marginal(known if bool(known.any()) else torch.ones_like(known))
         return process.to(counts.device)
 
-    def losses(self, batch: GraphBatch, generator: torch.Generator | None = None) -> dict[str, Tensor]:
+    def losses(self, batch: GraphBatch | ReadyBatch, generator: torch.Generator | None = None) -> dict[str, Tensor]:
         """Return the losses in nats per graph: of node types, pair types, block sizes and block degrees.
 
         Each element has VLB + ce_weight CE at one time t of 1/T .. 1 (VLB: the term of t, not multiplied by T), summed
         over all blocks; each pair counts once. A stop is a next block of size 0 and degree 0. ``batch.block``, where a
         batch carries it, is taken for this model's order, as ``prepare`` makes it.
         """
-        g = self.block_batch(batch)
+        g = self.ready(batch) if isinstance(batch, GraphBatch) else batch
+        assert isinstance(g, BlockBatch)
         step, uniform = self.draw_noise(g, generator)
         e = self.losses_per_element(g, step, uniform, self._disturbed(g, generator))
         weight, count = self.config.ce_weight, max(len(g.types), 1)
@@ -221,10 +228,9 @@ class PARD(GraphGenerator):
         share, shown = self.config.context_noise, []
         if share == 0:
             return None
-        for counts, x in ((self.node_counts, g.types), (self.pair_counts, to_pairs(g.pairs))):
+        for marginal, x in zip(self._processes()[2:], (g.types, to_pairs(g.pairs)), strict=True):
             u = torch.rand(2, *x.shape, generator=generator, device=x.device)
-            redrawn = DiscreteDiffusion.marginal(counts.double() + 1e-3).to(x.device).prior(u[0])
-            shown.append(torch.where(u[1] < share, redrawn, x))
+            shown.append(torch.where(u[1] < share, marginal.prior(u[0]), x))
         return shown[0], from_pairs(shown[1], g.types.size(1))
 
     def log_likelihood(self, batch: GraphBatch, *, samples: int = 16, seed: int = 0) -> LogLikelihood:

@@ -119,7 +119,7 @@ class BlockNetwork(nn.Module):
         ends = layout.noisy_sum(*self.denoiser.node_part(u).chunk(2, -1))
         both = self.denoiser.combine(ends, pairs[1]).flatten(1, 2)
         upper, lower, _ = pair_index(g.block.size(1), g.block.device)
-        pair_mask = layout.pair_mask[1].flatten(1)[:, upper]
+        pair_mask = layout.pair_mask[1].flatten(1).index_select(1, upper)
         logits = self.denoiser.edge_types(both[:, upper] + both[:, lower], pair_mask)
         if self.block_trunk is None:
             rows = self.properties.rows(x, pairs, layout)[0]

@@ -5,6 +5,7 @@ The networks of GDSS have disjoint gradients, so one optimiser equals the paper'
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable
 from typing import Any, Literal
@@ -17,6 +18,7 @@ from torch import Tensor
 from graphinv.data import GraphLoader, GraphStore
 from graphinv.graphs import GraphBatch
 from graphinv.models import GraphGenerator
+from graphinv.models.base import ReadyBatch
 from graphinv.training.config import TrainConfig, parse_duration
 
 __all__ = ["GeneratorModule"]
@@ -60,7 +62,16 @@ class GeneratorModule(lightning.LightningModule):
         if self.noise is None:
             self.noise = self._generator(self.settings.seed + 7919 * self.global_rank)
 
-    def training_step(self, batch: GraphBatch, index: int) -> Tensor:
+    def on_before_batch_transfer(self, batch: GraphBatch, dataloader_idx: int) -> ReadyBatch:
+        """Check and pad a batch while it is on the host, so that no step waits for a GPU."""
+        return self.generator.ready(batch)
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        """Send a batch to a GPU that may still be at work on the one before."""
+        sent = {f.name: getattr(batch, f.name).to(device, non_blocking=True) for f in dataclasses.fields(batch)}
+        return dataclasses.replace(batch, **sent)
+
+    def training_step(self, batch: ReadyBatch, index: int) -> Tensor:
         """Return the loss of a batch."""
         parts = self.generator.losses(batch, self.noise)
         self._log("train", parts, batch)
@@ -70,7 +81,7 @@ class GeneratorModule(lightning.LightningModule):
         """Draw the same times and noise in every validation, so that its losses can be compared."""
         self._validation_noise = self._generator(self.settings.seed + 1)
 
-    def validation_step(self, batch: GraphBatch, index: int) -> None:
+    def validation_step(self, batch: ReadyBatch, index: int) -> None:
         """Log the loss of a batch."""
         self._log("valid", self.generator.losses(batch, self._validation_noise), batch)
 
@@ -99,10 +110,10 @@ class GeneratorModule(lightning.LightningModule):
         self.noise = self._generator(0)
         self.noise.set_state(checkpoint["noise_state"].cpu())
 
-    def _log(self, stage: str, parts: dict[str, Tensor], batch: GraphBatch) -> None:
+    def _log(self, stage: str, parts: dict[str, Tensor], batch: ReadyBatch) -> None:
         values = {f"{stage}_{name}": value.detach() for name, value in parts.items()}
         values[f"{stage}_loss"] = torch.stack(list(values.values())).sum()
-        self.log_dict(values, on_step=False, on_epoch=True, batch_size=batch.num_graphs, sync_dist=True)
+        self.log_dict(values, on_step=False, on_epoch=True, batch_size=len(batch.mask), sync_dist=True)
 
     def _elapsed(self) -> float:
         """Return the seconds of training so far, those before a resume included."""

@@ -6,6 +6,8 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from graphinv.data import GraphStore
+from graphinv.data.vocabulary import Vocabulary
 from graphinv.models import GDSS, PARD
 from graphinv.models.pard_settings import BlockSampler
 from graphinv.models.settings import SamplerConfig
@@ -71,11 +73,32 @@ def test_steps_of_pard(prior, device):
     assert few == many
 
 
-@pytest.mark.parametrize("preset", ["qm9", "qm9-ppgn"])
-def test_training_of_gdss(preset, device):
-    model = GDSS.preset(preset, features=4).to(device)
-    few, many = (
-        traffic(lambda b=b: model.loss(b).backward(), device)
-        for b in (random_graphs(n, max_nodes=9).to(device) for n in (3, 20))
-    )
-    assert few == many
+@pytest.mark.parametrize("name", ["qm9", "qm9-ppgn", "degrees", "pard", "pard, absorbing", "pard, disturbed"])
+def test_a_training_step_on_a_batch_made_ready_before(name, device):
+    small = {"node_dim": 32, "edge_dim": 8, "layers": 2, "heads": 2, "node_types": 4, "max_nodes": 9}
+    if name.startswith("pard"):
+        changes = {"pard, absorbing": {"prior": "absorbing"}, "pard, disturbed": {"context_noise": 0.2}}
+        model = PARD.preset("qm9", **small, **changes.get(name, {}))
+    elif name == "degrees":
+        model = GDSS.preset("community_small", max_nodes=9)
+    else:
+        model = GDSS.preset(name, features=4)
+    vocabulary = Vocabulary(tuple("CNOF") if name != "degrees" else ("",), ("1", "2", "3"), "generic")
+    types = len(vocabulary.nodes)
+    store = GraphStore.from_graphs(random_graphs(9, max_nodes=9, node_types=types), vocabulary)
+    ready = model.ready(model.prepare(store, progress=False).batch(torch.arange(9))).to(device)
+    model = model.to(device)
+    generator = torch.Generator(device).manual_seed(0)
+
+    def step():
+        torch.stack(list(model.losses(ready, generator).values())).sum().backward()
+
+    step()  # the processes of a model are made once
+    assert traffic(step, device) == []
+
+
+def test_ready_batches_have_the_losses_of_packed_ones(device):
+    for model in (GDSS.preset("qm9", features=4), PARD.preset("qm9", node_types=4, max_nodes=9)):
+        batch = random_graphs(5, max_nodes=9, node_types=4)
+        packed, ready = (model.losses(given, torch.Generator().manual_seed(0)) for given in (batch, model.ready(batch)))
+        assert all(torch.equal(packed[key], ready[key]) for key in packed)

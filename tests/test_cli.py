@@ -117,6 +117,15 @@ def test_the_same_seed_gives_the_same_file(run, folder):
     assert files[0].read_bytes() == files[1].read_bytes()
 
 
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_products_have_the_precision_asked_for(run, folder, precision, monkeypatch):
+    seen, score = set(), GDSS._score
+    monkeypatch.setattr(GDSS, "_score", lambda *args: (seen.add(torch.is_autocast_enabled("cpu")), score(*args))[1])
+    out = folder / f"{precision}.smi"
+    assert main(["sample", str(run), "-n", "4", "-o", str(out), "--precision", precision]) == 0
+    assert seen == {precision == "bfloat16"} and len(out.read_text().split("\n")) == 5
+
+
 def test_training_goes_on_only_when_asked_to(run, store, capsys):
     again = ["train", "gdss", "--data", str(store), "-o", str(run), "--preset", "smallmol", *TINY]
     assert "resume" in failing(capsys, *again)

@@ -1,7 +1,8 @@
 """Time one forward and backward of the QM9 edge score network against a plain transcription of its formulas.
 
 Both have the same weights and read the same random graphs (9 rows, node counts 6..9), on one thread unless told
-otherwise. They run in turns, so a slow moment of the machine hits both; medians and quartiles are over the turns.
+otherwise; with --compile ours is measured compiled by torch as well. They run in turns, so a slow moment of the machine
+hits all; medians and quartiles are over the turns.
 Example: python examples/benchmarks/score_network.py --batch-size 128 --repeats 20
 """
 
@@ -60,6 +61,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=9, help="turns of each network (default 9)")
     parser.add_argument("--threads", type=int, default=1, help="threads of torch (default 1)")
     parser.add_argument("--device", default="cpu", help="cpu or cuda (default cpu)")
+    parser.add_argument("--compile", action="store_true", help="measure torch.compile of our network too")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
@@ -68,9 +70,12 @@ def main() -> None:
     networks = {"plain": plain.PlainScoreNetworkA(**QM9), "graphinv": ScoreNetworkA(**QM9)}
     plain.copy_network(networks["graphinv"], networks["plain"])
     networks = {name: net.to(args.device) for name, net in networks.items()}
-    inputs = {"plain": (g.x, g.adj, g.mask.to(g.x.dtype)), "graphinv": (g,)}
+    inputs = {"plain": (g.x, g.adj, g.mask.to(g.x.dtype)), "graphinv": (g,), "graphinv compiled": (g,)}
+    if args.compile:
+        networks["graphinv compiled"] = torch.compile(networks["graphinv"])
     outputs = {name: step(net, *inputs[name]) for name, net in networks.items()}  # also warms up
-    torch.testing.assert_close(outputs["graphinv"], outputs["plain"], rtol=1e-4, atol=1e-5)
+    for output in outputs.values():
+        torch.testing.assert_close(output, outputs["plain"], rtol=1e-4, atol=1e-5)
     times: dict[str, list[float]] = {name: [] for name in networks}
     for _ in range(args.repeats):
         for name, net in networks.items():

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from graphinv.errors import InputError
 from graphinv.ops._autograd import Segments
+from graphinv.ops.backend import current_kernels, runs_triton
 from graphinv.ops.pointer import check_ptr, repeat
 
 __all__ = ["segment_reduce", "segment_softmax", "segment_sort"]
@@ -87,9 +88,12 @@ def segment_sort(x: Tensor, ptr: Tensor, descending: bool = False) -> tuple[Tens
     if x.dim() != 1:
         raise InputError(f"segment_sort needs one key per row, [N], got shape {list(x.shape)}")
     _check_rows(x, ptr, "sort", integers=True)
-    by_key = torch.sort(x.detach(), stable=True, descending=descending).indices
-    segment = repeat(ptr.diff(), x.shape[0])
-    index = by_key[torch.sort(segment[by_key], stable=True).indices]
+    if runs_triton(x):
+        index = current_kernels().sort(x.detach().unsqueeze(1), ptr, descending).squeeze(1)
+    else:
+        by_key = torch.sort(x.detach(), stable=True, descending=descending).indices
+        segment = repeat(ptr.diff(), x.shape[0])
+        index = by_key[torch.sort(segment[by_key], stable=True).indices]
     return x.index_select(0, index), index
 
 

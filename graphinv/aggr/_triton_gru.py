@@ -78,7 +78,14 @@ def fold_gru(
     return tree
 
 
-@torch.library.custom_op("graphinv::gru_tree", mutates_args=())
+# Written out, as torch 2.6 does not read list[int].
+_GIVEN = "Tensor weight, Tensor bias, Tensor offsets, Tensor sizes, Tensor position"
+_KNOWN = "SymInt ranks, SymInt first, SymInt[] levels, ScalarType products"
+_FORWARD = f"(Tensor x, {_GIVEN}, {_KNOWN}) -> (Tensor, Tensor)"
+_BACKWARD = f"(Tensor grad, Tensor tree, Tensor lefts, {_GIVEN}, {_KNOWN}) -> (Tensor, Tensor, Tensor)"
+
+
+@torch.library.custom_op("graphinv::gru_tree", mutates_args=(), schema=_FORWARD)
 def gru_tree(
     x: Tensor, weight: Tensor, bias: Tensor, offsets: Tensor, sizes: Tensor, position: Tensor,
     ranks: int, first: int, levels: list[int], products: torch.dtype,
@@ -111,7 +118,7 @@ def _(
     return torch.empty_like(x), x.new_empty(x.shape[0] - first, x.shape[1])
 
 
-@torch.library.custom_op("graphinv::gru_tree_backward", mutates_args=())
+@torch.library.custom_op("graphinv::gru_tree_backward", mutates_args=(), schema=_BACKWARD)
 def gru_tree_backward(
     grad: Tensor, tree: Tensor, lefts: Tensor, weight: Tensor, bias: Tensor, offsets: Tensor, sizes: Tensor,
     position: Tensor, ranks: int, first: int, levels: list[int], products: torch.dtype,

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -27,7 +28,8 @@ _TOP = 32  # the longest stride of the common launch
 _DEFERRED = 1 << 27  # numbers of gradients that may wait for the product of the weights
 
 
-class _Plan(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class _Plan:
     """What the kernels know of the tree: tensors on the device, and bounds on the host."""
 
     offsets: Tensor  # [L + 1] packed row where each position begins
@@ -74,7 +76,8 @@ def fold_gru(
     hidden = x.shape[1]
     bias = torch.cat([b_ih[: 2 * hidden] + b_hh[: 2 * hidden], b_ih[2 * hidden :], b_hh[2 * hidden :]])
     known = _Plan.of(plan, layout)
-    tree: Tensor = gru_tree(x, torch.cat([w_ih, w_hh]), bias, *known[:-1], known.levels, products or x.dtype)[0]
+    where = (known.offsets, known.sizes, known.position, known.ranks, known.first, known.levels)
+    tree: Tensor = gru_tree(x, torch.cat([w_ih, w_hh]), bias, *where, products or x.dtype)[0]
     return tree
 
 

@@ -23,7 +23,7 @@ __all__ = ["fold_level", "fold_subtrees", "unfold_level", "unfold_subtrees"]
 
 def _jit(function):
     """Compile with Triton, once for any number of rows."""
-    varying = ["ranks", "length", "first", "skip", "count"]
+    varying = ["ranks", "length", "first", "skip", "count", "stride"]
     return function if triton is None else triton.jit(function, do_not_specialize=varying)
 
 
@@ -237,7 +237,7 @@ def _pairs_of(sizes, stride, R: tl.constexpr):
 
 @_jit
 def fold_level(
-    tree, lefts, offsets, position, weight, bias, length, first, count, stride: tl.constexpr,
+    tree, lefts, offsets, position, weight, bias, length, first, count, stride,
     H: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_H: tl.constexpr, BLOCK_K: tl.constexpr, PRECISION: tl.constexpr,
     WIDEN: tl.constexpr,
 ):  # fmt: skip
@@ -266,7 +266,7 @@ def fold_subtrees(
 
 @_jit
 def unfold_level(
-    flow, d, tree, lefts, offsets, position, weight, bias, length, first, skip, count, stride: tl.constexpr,
+    flow, d, tree, lefts, offsets, position, weight, bias, length, first, skip, count, stride,
     H: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_H: tl.constexpr, BLOCK_K: tl.constexpr, PRECISION: tl.constexpr,
     WIDEN: tl.constexpr,
 ):  # fmt: skip

@@ -39,19 +39,19 @@ class Steps:
         system: an SDE or a GraphSDE.
         score: gives the score.
         noise: source of randomness; only that per graph can be replayed.
-        times: how many steps there will be.
+        times: how many steps there will be; 0 for no replay.
     """
 
     def __init__(self, solver: Any, system: Any, score: Any, noise: Noise, times: int) -> None:
         self.solver, self.system, self.score, self.noise = solver, system, score, noise
-        self.replay = Replay(self._step, times)
+        self.replay = Replay(self._step, times) if times and isinstance(noise, PerGraphNoise) else None
         self.like: State = None
         self.drawn = 0  # draws of one step
 
     def __call__(self, g: State, t: Tensor, s: Tensor) -> tuple[State, State]:
         """Return the state at ``s`` and its mean, from the state ``g`` at ``t``."""
         noise, fields = self.noise, _fields(g)
-        if not isinstance(noise, PerGraphNoise) or fields[0].device.type == "cpu":
+        if self.replay is None or not isinstance(noise, PerGraphNoise) or fields[0].device.type == "cpu":
             moved: tuple[State, State] = self.solver.step(g, t, s, self.system, self.score, noise)
             return moved
         self.like = g  # the mask is the same in all steps

@@ -88,10 +88,9 @@ def integrate(
     *,
     denoise: bool = True,
     callback: Callback | None = None,
+    replay: bool = False,
 ) -> State:
     """Run ``solver`` from ``times[0]`` down to ``times[-1]`` and return the noise-free mean of the last step.
-
-    On a GPU steps with noise per graph are replayed as one launch each, see ``graphinv.ops.replay``.
 
     Args:
         solver: the step rule.
@@ -103,9 +102,11 @@ def integrate(
         denoise: take a last interval that ends in 0 as one step onto the posterior mean of the data
             (x + std^2 score) / scale, instead of one more step of the solver.
         callback: called as ``callback(k, K, state)`` after step k of K.
+        replay: on a GPU, with noise per graph, record a step as a CUDA graph and replay it (``graphinv.ops.replay``).
+            Solver and score must then do the same at every step, but for what they are given.
     """
     total = times.numel() - 1
-    advance = Steps(solver, system, score, noise, total)
+    advance = Steps(solver, system, score, noise, total if replay else 0)
     mean = g
     for k in range(total):
         t, s = times[k], times[k + 1]

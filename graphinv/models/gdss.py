@@ -259,10 +259,10 @@ class GDSS(GraphGenerator):
         like = DenseGraphs(empty, weight.new_zeros(len(counts), size, size), mask)
         noise: Noise = PerGraphNoise((ids + (seed << 32)).to(weight.device))
         times = time_grid(sampler.steps, early=sampler.early).to(weight.device)
-        solver = solver or make_solver(sampler)
+        own = make_solver(sampler) if solver is None else solver
         prior = self.prior(like, noise)
-        args = (solver, self.sde, self.score, prior, times, noise)
-        g = integrate(*args, denoise=sampler.denoise, callback=callback)
+        args = (own, self.sde, self.score, prior, times, noise)
+        g = integrate(*args, denoise=sampler.denoise, callback=callback, replay=solver is None)
         if self.config.node_input == "degree":
             return quantise(g, "argmax", edge_types=1).to("cpu")
         return quantise(g, sampler.decode).to("cpu")

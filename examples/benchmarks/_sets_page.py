@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import statistics
 
 from _chart import Point, cost_chart
@@ -85,13 +86,13 @@ def costs(lines: list[Line]) -> str:
 def compounds(lines: list[Line]) -> str:
     """Return, for each data set, the Jaccard of every selector and how much INSET is above it, paired by seed."""
     parts = []
-    for data in dict.fromkeys(line["data"] for line in lines):
+    for data, most in dict.fromkeys((line["data"], epochs(line)) for line in lines):
         found: dict[str, dict[int, Line]] = {}
         for line in lines:
-            if line["data"] == data and line["jaccard"] is not None:
+            if (line["data"], epochs(line)) == (data, most) and line["jaccard"] is not None:
                 found.setdefault(line["model"], {})[line["seed"]] = line
         some = next(iter(next(iter(found.values())).values()))
-        parts.append(f"### {data}: {some['k']} of {some['n']}\n")
+        parts.append(f"### {data}: {some['k']} of {some['n']}, up to {most} epochs\n")
         rows = []
         for model, seeds in found.items():
             own = list(seeds.values())
@@ -100,6 +101,12 @@ def compounds(lines: list[Line]) -> str:
             rows.append([*row, f"{statistics.mean(cost):.1f}" if cost else ""])
         parts.append(markdown(["selector", "seeds", "mean Jaccard", "INSET above it", "CPU s an epoch"], rows))
     return "\n".join(parts)
+
+
+def epochs(line: Line) -> int:
+    """Return how many epochs a selector had at most; 12 unless its command says otherwise."""
+    said = re.search(r"--epochs (\d+)", line["command"])
+    return int(said.group(1)) if said else 12
 
 
 def above(one: dict[int, Line], other: dict[int, Line]) -> str:

@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 
 import graphinv
-from graphinv.aggr import FSPoolAggregation
+from graphinv.aggr import FSPoolAggregation, MonoidBankAggregation
 from graphinv.compounds import MoleculeTable, assays_of, compound_sets, drug_likeness
 from graphinv.data import load_affinities
 from graphinv.mol import molecule_grid
@@ -59,7 +59,8 @@ def main() -> None:
     types = len(store.vocabulary.nodes), len(store.vocabulary.edges)
     encode = partial(GraphEncoder, *types, 48, 3, readout=lambda: FSPoolAggregation(48, 48))
     graphs = store.batch(torch.arange(len(store)))
-    model = INSET(lambda: MoleculeTable(graphs, encode()), 48, hidden=96, negatives=None)
+    settings = {"statistic": MonoidBankAggregation(48, heads=("mean",), project=False), "mode": "expected"}
+    model = INSET(lambda: MoleculeTable(graphs, encode()), 48, hidden=96, negatives=None, **settings)
     fit(model, train, validation, FitConfig(learning_rate=3e-3, max_epochs=args.epochs, batch_size=12))
 
     chosen = model.select(test, args.k, seed=args.seed)

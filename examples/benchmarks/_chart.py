@@ -1,9 +1,10 @@
-"""Charts as self-contained SVG text for pages of docs/benchmarks: lines over one axis, points by cost and quality."""
+"""Charts as self-contained SVG text for pages of docs/benchmarks: lines over one axis, points by cost and
+quality, one mean a row."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 from xml.sax.saxutils import escape
 
@@ -85,6 +86,29 @@ def cost_chart(title: str, x_label: str, series: dict[str, list[Point]]) -> str:
         parts.append(f'<circle cx="{LEFT + 4}" cy="{y - 4}" r="4" fill="{colour}"/>')
         parts.append(text(LEFT + 14, y, name, "start", colour=colour))
     return drawing(parts, HEIGHT + 10 + 18 * len(series))
+
+
+def row_chart(title: str, x_label: str, rows: list[Point], marked: Collection[str] = ()) -> str:
+    """Return the SVG of one row for each point, its label, a dot at x and a line from low to high, x from 0.
+
+    Those whose label is ``marked`` have another colour.
+    """
+    left, end, top = 130, WIDTH - 20, 36
+    bottom, most = top + 20 * len(rows), 1.05 * max(p.high for p in rows)
+    parts = [text(left, 20, title, "start", 14)]
+    for k in range(6):
+        x = left + k / 5 * (end - left)
+        parts.append(f'<line x1="{x:.1f}" y1="{top}" x2="{x:.1f}" y2="{bottom}" stroke="#ddd"/>')
+        parts.append(text(x, bottom + 16, f"{k / 5 * most:.2g}", "middle"))
+    parts.append(text((left + end) / 2, bottom + 34, x_label, "middle"))
+    for number, p in enumerate(rows):
+        y = top + 20 * number + 10
+        low, x, high = (left + max(value, 0) / most * (end - left) for value in (p.low, p.x, p.high))
+        colour = COLOURS[p.label in marked]
+        parts.append(text(left - 8, y + 4, p.label, "end"))
+        parts.append(f'<line x1="{low:.1f}" y1="{y}" x2="{high:.1f}" y2="{y}" stroke="{colour}" stroke-width="2"/>')
+        parts.append(f'<circle cx="{x:.1f}" cy="{y}" r="4" fill="{colour}"/>')
+    return drawing(parts, bottom + 44)
 
 
 def drawing(parts: list[str], height: int) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import statistics
 
-from _chart import Point, cost_chart
+from _chart import Point, cost_chart, row_chart
 from _pages import Line, Section, markdown
 
 Key = tuple[str, str, str, str]  # data, model, encoder, mode
@@ -84,15 +84,12 @@ def costs(lines: list[Line]) -> str:
 
 
 def compounds(lines: list[Line]) -> str:
-    """Return, for each data set, the Jaccard of every selector and how much INSET is above it, paired by seed."""
+    """Return, for each task, the Jaccard of every selector and how much INSET is above it, paired by seed."""
     parts = []
-    for data, most in dict.fromkeys((line["data"], epochs(line)) for line in lines):
-        found: dict[str, dict[int, Line]] = {}
-        for line in lines:
-            if (line["data"], epochs(line)) == (data, most) and line["jaccard"] is not None:
-                found.setdefault(line["model"], {})[line["seed"]] = line
+    for (data, most), found in by_task(lines).items():
         some = next(iter(next(iter(found.values())).values()))
-        parts.append(f"### {data}: {some['k']} of {some['n']}, up to {most} epochs\n")
+        title = f"{data}: {some['k']} of {some['n']}, up to {most} epochs"
+        parts.append(f"### {title}\n\n![{title}](compounds_{data}_{most}.svg)\n")
         rows = []
         for model, seeds in found.items():
             own = list(seeds.values())
@@ -101,6 +98,30 @@ def compounds(lines: list[Line]) -> str:
             rows.append([*row, f"{statistics.mean(cost):.1f}" if cost else ""])
         parts.append(markdown(["selector", "seeds", "mean Jaccard", "INSET above it", "CPU s an epoch"], rows))
     return "\n".join(parts)
+
+
+def compound_charts(lines: list[Line]) -> dict[str, str]:
+    """Return the SVG of each task by file name: mean Jaccard of the selectors with the least and the greatest seed."""
+    made = {}
+    for (data, most), found in by_task(lines).items():
+        rows = []
+        for model, seeds in found.items():
+            values = [line["jaccard"] for line in seeds.values()]
+            rows.append(Point(statistics.mean(values), 0, min(values), max(values), model))
+        made[f"compounds_{data}_{most}.svg"] = row_chart(
+            data, "mean Jaccard; lines: least and greatest seed", rows, ("inset", "inset_sum")
+        )
+    return made
+
+
+def by_task(lines: list[Line]) -> dict[tuple[str, int], dict[str, dict[int, Line]]]:
+    """Return the last line of each seed of each selector, by data set and most epochs."""
+    found: dict[tuple[str, int], dict[str, dict[int, Line]]] = {}
+    for line in lines:
+        if line["jaccard"] is not None:
+            task = found.setdefault((line["data"], epochs(line)), {})
+            task.setdefault(line["model"], {})[line["seed"]] = line
+    return found
 
 
 def epochs(line: Line) -> int:

@@ -38,7 +38,8 @@ def charts(folder: Path) -> dict[str, str]:
     """Return the SVG files that the pages show, by name."""
     made = _pard_page.charts(read(folder / "pard_training.jsonl"))
     made |= _gdss_page.charts(read(folder / "gdss_sampling.jsonl"))
-    return made | _sets_page.charts(read(folder / "subset_selection.jsonl"))
+    made |= _sets_page.charts(read(folder / "subset_selection.jsonl"))
+    return made | _sets_page.compound_charts(read(folder / "compound_selection.jsonl"))
 
 
 def read(path: Path) -> list[Line]:

@@ -86,10 +86,15 @@ def test_the_page_compares_what_an_epoch_costs():
 def test_the_page_pairs_differences_by_seed():
     found = {"inset": {0: 0.5, 1: 0.7, 2: 0.6}, "deep_sets": {1: 0.5, 0: 0.4, 5: 0.9}, "mean_activity": {0: None}}
     lines = [
-        {"data": "d", "n": 9, "k": 2, "model": model, "seed": seed, "jaccard": value}
+        {"data": "d", "n": 9, "k": 2, "model": model, "seed": seed, "jaccard": value, "command": "script.py"}
         for model, seeds in found.items()
         for seed, value in seeds.items()
     ]
+    longer = {**lines[0], "jaccard": 0.9, "command": "script.py --epochs 40"}
+    made = page.compound_charts([*lines, longer])
+    assert list(made) == ["compounds_d_12.svg", "compounds_d_40.svg"]
+    assert [made[name].count("<circle") for name in made] == [2, 1]
+    assert page.compounds([*lines, longer]).count("### d: 2 of 9, up to 40 epochs") == 1
     rows = cells(page.compounds(lines))
     assert rows[2][:4] == ["inset", "3", "0.600 ± 0.100", ""]
     assert rows[3][:4] == ["deep_sets", "3", "0.600 ± 0.265", "+0.150 ± 0.050 (2 of 2)"]

@@ -63,8 +63,7 @@ def cost_chart(title: str, x_label: str, series: dict[str, list[Point]]) -> str:
         return LEFT + across * (right - LEFT), HEIGHT - BOTTOM - y / top * (HEIGHT - TOP - BOTTOM)
 
     parts = [text(LEFT, 20, title, "start", 14)]
-    decade = 10 ** math.floor(math.log10(top / 5))
-    step = next(m * decade for m in (1, 2, 5, 10) if m * decade >= top / 5)
+    step = round_step(top)
     for k in range(int(top / step) + 1):
         y = place(10**first, k * step)[1]
         parts.append(f'<line x1="{LEFT}" y1="{y:.1f}" x2="{right}" y2="{y:.1f}" stroke="#ddd"/>')
@@ -96,10 +95,11 @@ def row_chart(title: str, x_label: str, rows: list[Point], marked: Collection[st
     left, end, top = 130, WIDTH - 20, 36
     bottom, most = top + 20 * len(rows), 1.05 * max(p.high for p in rows)
     parts = [text(left, 20, title, "start", 14)]
-    for k in range(6):
-        x = left + k / 5 * (end - left)
+    step = round_step(most)
+    for k in range(int(most / step) + 1):
+        x = left + k * step / most * (end - left)
         parts.append(f'<line x1="{x:.1f}" y1="{top}" x2="{x:.1f}" y2="{bottom}" stroke="#ddd"/>')
-        parts.append(text(x, bottom + 16, f"{k / 5 * most:.2g}", "middle"))
+        parts.append(text(x, bottom + 16, f"{k * step:.3g}", "middle"))
     parts.append(text((left + end) / 2, bottom + 34, x_label, "middle"))
     for number, p in enumerate(rows):
         y = top + 20 * number + 10
@@ -109,6 +109,12 @@ def row_chart(title: str, x_label: str, rows: list[Point], marked: Collection[st
         parts.append(f'<line x1="{low:.1f}" y1="{y}" x2="{high:.1f}" y2="{y}" stroke="{colour}" stroke-width="2"/>')
         parts.append(f'<circle cx="{x:.1f}" cy="{y}" r="4" fill="{colour}"/>')
     return drawing(parts, bottom + 44)
+
+
+def round_step(top: float) -> float:
+    """Return a step of 1, 2 or 5 times a power of ten, of which at most five fit below ``top``."""
+    decade = 10 ** math.floor(math.log10(top / 5))
+    return float(next(m * decade for m in (1, 2, 5, 10) if m * decade >= top / 5))
 
 
 def drawing(parts: list[str], height: int) -> str:

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from graphinv.diffusion import VPSDE, Exponential, GeneratorNoise, PerGraphNoise, integrate, time_grid
 from graphinv.models import GDSS, PARD
 from graphinv.models.pard_settings import BlockSampler
 from graphinv.models.settings import SamplerConfig
@@ -80,3 +81,18 @@ def test_pard(prior, device, recorders, monkeypatch):
         return model.sample(6, seed=3, num_nodes=NODES, sampler=BlockSampler(12, steps_per_element=99.0))
 
     assert_equal(*drawn_both_ways(sample, recorders, device, monkeypatch))
+
+
+@pytest.mark.parametrize("noise", [PerGraphNoise, GeneratorNoise])
+def test_tensors_under_one_process(noise, device, recorders):
+    """Noise of a generator is not a function of a number, so that its steps are not recorded."""
+
+    def run(replay):
+        source = torch.arange(3, device=device) if noise is PerGraphNoise else torch.Generator(device).manual_seed(0)
+        start, times = torch.ones(3, 2, device=device), time_grid(12).to(device)
+        solver = Exponential(multistep=True)
+        return integrate(solver, VPSDE(), lambda x, t: -x, start, times, noise(source), replay=replay)
+
+    plain, count = run(False), len(recorders)
+    assert torch.equal(run(True).cpu(), plain.cpu()) and count == 0
+    assert len(recorders) == (noise is PerGraphNoise)

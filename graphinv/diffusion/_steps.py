@@ -13,7 +13,7 @@ from graphinv.diffusion.noise import Noise, PerGraphNoise
 from graphinv.graphs import DenseGraphs
 from graphinv.ops.replay import Replay
 
-__all__ = ["Remembering", "Steps"]
+__all__ = ["Remembering", "Steps", "fields_of", "state_of"]
 
 State = Any
 
@@ -50,7 +50,7 @@ class Steps:
 
     def __call__(self, g: State, t: Tensor, s: Tensor) -> tuple[State, State]:
         """Return the state at ``s`` and its mean, from the state ``g`` at ``t``."""
-        noise, fields = self.noise, _fields(g)
+        noise, fields = self.noise, fields_of(g)
         if self.replay is None or not isinstance(noise, PerGraphNoise) or fields[0].device.type == "cpu":
             moved: tuple[State, State] = self.solver.step(g, t, s, self.system, self.score, noise)
             return moved
@@ -59,32 +59,34 @@ class Steps:
         before: tuple[Tensor, ...] = ()
         if isinstance(self.solver, Remembering):
             time, data = self.solver.remembered(g, t, self.system)
-            before = (time, *_fields(data))
+            before = (time, *fields_of(data))
         out = self.replay(*fields, t, s, number, *before)
         noise.draws += self.drawn
         count = len(fields)
-        moved, mean = _state(g, out[:count]), _state(g, out[count : 2 * count])
+        moved, mean = state_of(g, out[:count]), state_of(g, out[count : 2 * count])
         if before:
-            self.solver.remember((t, _state(g, out[2 * count :])), moved)
+            self.solver.remember((t, state_of(g, out[2 * count :])), moved)
         return moved, mean
 
     def _step(self, *tensors: Tensor) -> tuple[Tensor, ...]:
-        count = len(_fields(self.like))
-        g, (t, s, number) = _state(self.like, tensors[:count]), tensors[count : count + 3]
+        count = len(fields_of(self.like))
+        g, (t, s, number) = state_of(self.like, tensors[:count]), tensors[count : count + 3]
         if len(tensors) > count + 3:
             time, *data = tensors[count + 3 :]
-            self.solver.remember((time, _state(g, data)), g)
+            self.solver.remember((time, state_of(g, data)), g)
         assert isinstance(self.noise, PerGraphNoise)
         noise = self.noise.at(number)
         moved, mean = self.solver.step(g, t, s, self.system, self.score, noise)
         self.drawn = noise.draws
         kept = self.solver.remembered(moved, t, self.system)[1] if len(tensors) > count + 3 else None
-        return (*_fields(moved), *_fields(mean), *(() if kept is None else _fields(kept)))
+        return (*fields_of(moved), *fields_of(mean), *(() if kept is None else fields_of(kept)))
 
 
-def _fields(g: State) -> tuple[Tensor, ...]:
+def fields_of(g: State) -> tuple[Tensor, ...]:
+    """Return the tensors of a state: itself, or nodes ``[B, M, F]`` and adjacencies ``[B, M, M]``."""
     return (g.x, g.adj) if isinstance(g, DenseGraphs) else (g,)
 
 
-def _state(like: State, fields: Sequence[Tensor]) -> State:
+def state_of(like: State, fields: Sequence[Tensor]) -> State:
+    """Return a state of the kind of ``like`` with other ``fields``."""
     return replace(like, x=fields[0], adj=fields[1]) if isinstance(like, DenseGraphs) else fields[0]

@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from graphinv.diffusion._steps import fields_of, state_of
 from graphinv.diffusion.exponential import slope
 from graphinv.diffusion.noise import Noise
-from graphinv.diffusion.sde import SDE
 from graphinv.diffusion.solver import Score, State
 from graphinv.errors import InputError
 from graphinv.graphs import DenseGraphs
@@ -57,7 +57,7 @@ def follow_flow(
         euler = system.apply(lambda sde, x, k, h=s - t: (x + _as(h, x) * k,), g, first)[0]
         second = slope(system, score, euler, s)
         heun = system.apply(lambda sde, x, a, b, h=s - t: (x + 0.5 * _as(h, x) * (a + b),), g, first, second)[0]
-        error = _error(system, (g, euler, heun), tolerance)
+        error = _error((g, euler, heun), tolerance)
         if not bool(error[running].isfinite().all()):
             raise InputError(f"the score gives no finite numbers at times down to {float(s.min()):.4g}")
         taken = (error <= 1) | (length <= _SHORTEST)
@@ -110,14 +110,14 @@ def log_density(
         change += 0.5 * (s - t) * (rate + end_rate)
     if prior is not None:
         return change + prior(g)
-    square = _total(g, [x.square() for x in _fields(system, g)])
+    square = _total(g, [x.square() for x in fields_of(g)])
     return change - 0.5 * square - 0.5 * math.log(2 * math.pi) * _entries(g)
 
 
-def _error(system: Any, states: tuple[State, State, State], tolerance: float) -> Tensor:
+def _error(states: tuple[State, State, State], tolerance: float) -> Tensor:
     """Return ``[B]`` errors of a step from ``states[0]`` in units of what is allowed."""
     squares = []
-    for x, euler, heun in zip(*(_fields(system, g) for g in states), strict=True):
+    for x, euler, heun in zip(*(fields_of(g) for g in states), strict=True):
         allowed = tolerance * (1 + torch.maximum(x.abs(), heun.abs()))
         squares.append((0.5 * (heun - euler) / allowed).square())
     return (_total(states[0], squares) / _entries(states[0]).clamp(min=1)).sqrt()
@@ -127,34 +127,17 @@ def _with_divergence(system: Any, score: Score, g: State, t: Tensor, directions:
     """Return the slope and its divergence ``[B]``, by derivatives along ``directions``."""
 
     def along(*fields: Tensor) -> tuple[Tensor, ...]:
-        return tuple(_fields(system, slope(system, score, _state(system, g, fields), t)))
+        return fields_of(slope(system, score, state_of(g, fields), t))
 
     rates = []
     for direction in directions:
-        z = _fields(system, direction)
-        inputs = tuple(_fields(system, g))
+        z = fields_of(direction)
+        inputs = fields_of(g)
         with torch.enable_grad():  # the loop above runs without
-            values, moved, *_ = torch.func.jvp(along, inputs, tuple(z))
+            values, moved, *_ = torch.func.jvp(along, inputs, z)
         products = [a * b.detach() for a, b in zip(z, moved, strict=True)]
         rates.append(_total(g, products))
-    return _state(system, g, tuple(v.detach() for v in values)), torch.stack(rates).mean(0)
-
-
-def _fields(system: Any, g: State) -> list[Tensor]:
-    """The tensors of a state: itself, or nodes and adjacencies."""
-    found: list[Tensor] = []
-
-    def update(sde: SDE, x: Tensor) -> tuple[Tensor, ...]:
-        found.append(x)
-        return (x,)
-
-    system.apply(update, g)
-    return found
-
-
-def _state(system: Any, like: State, fields: tuple[Tensor, ...]) -> State:
-    given = iter(fields)
-    return system.apply(lambda sde, x: (next(given),), like)[0]
+    return state_of(g, [v.detach() for v in values]), torch.stack(rates).mean(0)
 
 
 def _total(g: State, values: list[Tensor]) -> Tensor:

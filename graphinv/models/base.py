@@ -27,6 +27,7 @@ __all__ = ["FORMAT", "GraphGenerator", "ReadyBatch", "evaluation"]
 
 FORMAT = 1
 Generator = TypeVar("Generator", bound="GraphGenerator")
+Ready = TypeVar("Ready")
 _KINDS = {"gdss": "graphinv.models.gdss:GDSS", "pard": "graphinv.models.pard:PARD"}
 
 
@@ -104,6 +105,20 @@ class GraphGenerator(nn.Module, ABC):
         callback: Callable[[int, int, Any], None] | None = None,
     ) -> GraphBatch:
         """Draw n graphs; graph k depends on (seed, k) only, not on n or the batch size."""
+
+    def made_ready(self, batch: GraphBatch | ReadyBatch, kind: type[Ready]) -> Ready:
+        """Return ``batch``, made ready unless it is.
+
+        Raises:
+            InputError: it was made ready by another kind of model.
+        """
+        given = self.ready(batch) if isinstance(batch, GraphBatch) else batch
+        if not isinstance(given, kind):
+            raise InputError(
+                f"a {self.kind} model computes on {kind.__name__}, got {type(given).__name__}; pass a GraphBatch, or "
+                "what this model's ready() returns"
+            )
+        return given
 
     def loss(self, batch: GraphBatch | ReadyBatch, generator: torch.Generator | None = None) -> Tensor:
         """Return the loss ``[]`` of a batch, the sum of its parts."""

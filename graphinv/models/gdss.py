@@ -183,8 +183,7 @@ class GDSS(GraphGenerator):
         per graph drawn from U(1e-5, 1). Of a network that reads the time: of (output - target)^2, see
         ``graphinv.diffusion.precondition``.
         """
-        g0 = self.ready(batch) if isinstance(batch, GraphBatch) else batch
-        assert isinstance(g0, DenseGraphs)
+        g0 = self.made_ready(batch, DenseGraphs)
         noise = GeneratorNoise(generator)
         t = torch.rand(len(g0.mask), generator=generator, device=g0.x.device, dtype=g0.x.dtype)
         return self.losses_at(g0, t * (1 - 1e-5) + 1e-5, self.sde.noise(g0, noise))

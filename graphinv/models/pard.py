@@ -169,8 +169,7 @@ class PARD(GraphGenerator):
         over all blocks; each pair counts once. A stop is a next block of size 0 and degree 0. ``batch.block``, where a
         batch carries it, is taken for this model's order, as ``prepare`` makes it.
         """
-        g = self.ready(batch) if isinstance(batch, GraphBatch) else batch
-        assert isinstance(g, BlockBatch)
+        g = self.made_ready(batch, BlockBatch)
         step, uniform = self.draw_noise(g, generator)
         e = self.losses_per_element(g, step, uniform, self._disturbed(g, generator))
         weight, count = self.config.ce_weight, max(len(g.types), 1)

@@ -13,7 +13,7 @@ from graphinv.data import GraphStore
 from graphinv.diffusion import S4, VESDE, GeneratorNoise, Langevin
 from graphinv.errors import InputError
 from graphinv.graphs import DenseGraphs, GraphBatch
-from graphinv.models import GDSS, GDSSConfig, SamplerConfig, gdss_presets
+from graphinv.models import GDSS, PARD, GDSSConfig, SamplerConfig, gdss_presets
 
 SMALL = GDSSConfig(features=3, max_nodes=5, node_hidden=8, edge_hidden=8, attention=8, edge_depth=2, mlp_layers=2)
 CONFIGS = {
@@ -346,3 +346,11 @@ def test_impossible_configurations_are_refused(change):
 def test_settings_that_cannot_work_are_told_when_they_are_made(changes, told):
     with pytest.raises(InputError, match=told):
         GDSSConfig(**changes)
+
+
+def test_a_batch_made_ready_by_another_kind_of_model_is_refused():
+    models = GDSS.preset("qm9", features=4), PARD.preset("qm9", node_types=4, max_nodes=9)
+    batch = testing.random_graphs(3, max_nodes=5, node_types=4)
+    for one, other in (models, models[::-1]):
+        with pytest.raises(InputError, match=f"a {one.kind} model computes on"):
+            one.losses(other.ready(batch))

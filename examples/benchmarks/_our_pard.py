@@ -14,8 +14,8 @@ from graphinv.data import GraphStore
 from graphinv.data.vocabulary import Vocabulary
 from graphinv.graphs import DenseGraphs, GraphBatch
 from graphinv.models import PARD, PARDConfig
-from graphinv.models._pard_sampler import draw_graphs
-from graphinv.models.pard_settings import BlockSampler
+from graphinv.models.pard.config import BlockSampler
+from graphinv.models.pard.sampler import draw_graphs
 from graphinv.nn.block_network import Contexts, NewBlock
 
 

@@ -4,7 +4,6 @@ from graphinv.diffusion.blocks import BlockOrder, block_order
 from graphinv.diffusion.categorical import DiscreteDiffusion
 from graphinv.diffusion.exponential import Exponential, Heun
 from graphinv.diffusion.flow import follow_flow, log_density
-from graphinv.diffusion.noise import GeneratorNoise, Noise, PerGraphNoise
 from graphinv.diffusion.precondition import network_error, network_input, network_score
 from graphinv.diffusion.schedule import CosineSchedule
 from graphinv.diffusion.sde import SDE, VESDE, VPSDE, GraphSDE, SubVPSDE
@@ -18,6 +17,7 @@ from graphinv.diffusion.solver import (
     integrate,
     time_grid,
 )
+from graphinv.noise import GeneratorNoise, Noise, PerGraphNoise
 
 __all__ = [
     "S4",

@@ -9,8 +9,8 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from graphinv.diffusion.noise import Noise, PerGraphNoise
 from graphinv.graphs import DenseGraphs
+from graphinv.noise import Noise, PerGraphNoise
 from graphinv.ops.replay import Replay
 
 __all__ = ["Remembering", "Steps", "fields_of", "state_of"]

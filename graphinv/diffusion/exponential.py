@@ -12,10 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from graphinv.diffusion.noise import Noise
 from graphinv.diffusion.sde import SDE
 from graphinv.diffusion.solver import Langevin, Score, State, posterior_mean
 from graphinv.errors import InputError
+from graphinv.noise import Noise
 
 __all__ = ["Exponential", "Heun", "slope"]
 

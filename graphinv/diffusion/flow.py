@@ -15,10 +15,10 @@ from torch import Tensor
 
 from graphinv.diffusion._steps import fields_of, state_of
 from graphinv.diffusion.exponential import slope
-from graphinv.diffusion.noise import Noise
 from graphinv.diffusion.solver import Score, State
 from graphinv.errors import InputError
 from graphinv.graphs import DenseGraphs
+from graphinv.noise import Noise
 
 __all__ = ["follow_flow", "log_density"]
 

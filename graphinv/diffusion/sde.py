@@ -14,9 +14,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from graphinv.diffusion.noise import Noise, graph_noise
 from graphinv.errors import InputError
 from graphinv.graphs import DenseGraphs
+from graphinv.noise import Noise
 
 __all__ = ["SDE", "VESDE", "VPSDE", "GraphSDE", "SubVPSDE"]
 
@@ -245,3 +245,8 @@ def _fit(value: Tensor, x: Tensor) -> Tensor:
     """Shape a value per graph ``[B]`` (or ``[]``) so that it broadcasts against ``x`` ``[B, *]``, in its dtype."""
     value = value.to(x.dtype)
     return value.reshape(value.shape + (1,) * (x.dim() - value.dim())) if value.dim() else value
+
+
+def graph_noise(source: Noise, like: DenseGraphs) -> DenseGraphs:
+    """Return noise on both fields of ``like``: free on nodes, mirrored on edges, zero in the padding."""
+    return DenseGraphs(source.normal(like.x), source.symmetric(like.adj), like.mask).masked()

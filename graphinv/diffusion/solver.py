@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from graphinv.diffusion._steps import Steps
-from graphinv.diffusion.noise import Noise
 from graphinv.diffusion.sde import SDE
 from graphinv.errors import InputError
+from graphinv.noise import Noise
 
 __all__ = [
     "S4",

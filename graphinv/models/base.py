@@ -28,7 +28,7 @@ __all__ = ["FORMAT", "GraphGenerator", "ReadyBatch", "evaluation"]
 FORMAT = 1
 Generator = TypeVar("Generator", bound="GraphGenerator")
 Ready = TypeVar("Ready")
-_KINDS = {"gdss": "graphinv.models.gdss:GDSS", "pard": "graphinv.models.pard:PARD"}
+_KINDS = {"gdss": "graphinv.models.gdss.model:GDSS", "pard": "graphinv.models.pard.model:PARD"}
 
 
 class ReadyBatch(Protocol):

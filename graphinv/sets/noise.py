@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from graphinv.aggr import GroupLayout
-from graphinv.diffusion.noise import PerGraphNoise
 from graphinv.errors import InputError
+from graphinv.noise import PerGraphNoise
 from graphinv.ops.pointer import repeat
 
 __all__ = ["Noise", "PerSetNoise"]

@@ -10,7 +10,7 @@ from graphinv.aggr import FSPoolAggregation, LCMAggregation
 from graphinv.data import GraphStore
 from graphinv.data.vocabulary import Vocabulary
 from graphinv.models import GDSS, PARD
-from graphinv.models.settings import SamplerConfig
+from graphinv.models.gdss.config import SamplerConfig
 from graphinv.sets import (
     INSET,
     DeepSetsSelector,

@@ -8,8 +8,8 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from graphinv.diffusion import VPSDE, Exponential, GeneratorNoise, PerGraphNoise, integrate, time_grid
 from graphinv.models import GDSS, PARD
-from graphinv.models.pard_settings import BlockSampler
-from graphinv.models.settings import SamplerConfig
+from graphinv.models.gdss.config import SamplerConfig
+from graphinv.models.pard.config import BlockSampler
 from graphinv.ops import replay
 
 NODES = torch.tensor([5, 2, 9, 1, 4, 7])

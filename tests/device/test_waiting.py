@@ -9,8 +9,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from graphinv.data import GraphStore
 from graphinv.data.vocabulary import Vocabulary
 from graphinv.models import GDSS, PARD
-from graphinv.models.pard_settings import BlockSampler
-from graphinv.models.settings import SamplerConfig
+from graphinv.models.gdss.config import SamplerConfig
+from graphinv.models.pard.config import BlockSampler
 from graphinv.testing import random_graphs
 
 WAITING = {"_local_scalar_dense", "nonzero", "masked_select", "is_nonzero", "equal", "unique_dim", "_unique2"}

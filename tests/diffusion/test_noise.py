@@ -12,7 +12,7 @@ import torch
 
 from graphinv import testing
 from graphinv.diffusion import GeneratorNoise, PerGraphNoise
-from graphinv.diffusion.noise import graph_noise
+from graphinv.diffusion.sde import graph_noise
 
 Z = 5.0
 SEEDED = torch.arange(400) + (12345 << 32)

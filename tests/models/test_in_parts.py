@@ -7,7 +7,7 @@ import torch
 
 from graphinv.graphs import DenseGraphs
 from graphinv.models import GDSS, GDSSConfig
-from graphinv.models._gdss_parts import in_parts
+from graphinv.models.gdss.parts import in_parts
 
 SMALL = GDSSConfig(features=3, max_nodes=9, node_hidden=8, edge_hidden=8, attention=8, edge_depth=2, mlp_layers=2)
 

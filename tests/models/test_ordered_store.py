@@ -8,8 +8,8 @@ import torch
 from graphinv.data import GraphStore
 from graphinv.diffusion import block_order
 from graphinv.errors import InputError
-from graphinv.models import _ordered_store
-from graphinv.models._ordered_store import ordered_store
+from graphinv.models.pard import ordered_store as ordering
+from graphinv.models.pard.ordered_store import ordered_store
 from graphinv.testing import random_graphs
 
 
@@ -22,7 +22,7 @@ def store() -> GraphStore:
 @pytest.mark.parametrize(("max_hops", "legacy", "rule"), [(0, False, "hops:0"), (3, False, "hops:3"),
                                                           (3, True, "hops:3:legacy")])  # fmt: skip
 def test_blocks_are_those_of_the_whole_batch(store, max_hops, legacy, rule, chunk, monkeypatch):
-    monkeypatch.setattr(_ordered_store, "_CHUNK", chunk)
+    monkeypatch.setattr(ordering, "_CHUNK", chunk)
     ordered = ordered_store(store, max_hops, legacy, progress=False)
     batch = ordered.batch(ordered.indices())
     assert ordered.block_rule == rule

@@ -12,10 +12,10 @@ from torch.nn.functional import cross_entropy
 from graphinv.data import GraphStore
 from graphinv.errors import InputError
 from graphinv.graphs import GraphBatch
-from graphinv.models._pard_batch import block_batch
 from graphinv.models.base import GraphGenerator
 from graphinv.models.pard import PARD
-from graphinv.models.pard_settings import BlockSampler, PARDConfig
+from graphinv.models.pard.batch import block_batch
+from graphinv.models.pard.config import BlockSampler, PARDConfig
 from graphinv.nn.block_network import NewBlock
 from graphinv.ops.pairs import from_pairs, to_pairs
 from graphinv.testing import assert_close, permute_graphs, random_graphs

@@ -11,8 +11,8 @@ from graphinv.data import GraphStore
 from graphinv.diffusion import BlockOrder, block_order
 from graphinv.errors import InputError
 from graphinv.graphs import GraphBatch
-from graphinv.models._ordered_store import ordered_store
-from graphinv.models._pard_batch import block_batch
+from graphinv.models.pard.batch import block_batch
+from graphinv.models.pard.ordered_store import ordered_store
 from graphinv.nn.block import BlockSettings
 from graphinv.testing import permute_graphs, random_graphs
 

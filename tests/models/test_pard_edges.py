@@ -15,7 +15,7 @@ from graphinv.data import GraphStore
 from graphinv.errors import CheckpointError, InputError
 from graphinv.graphs import GraphBatch
 from graphinv.models import PARD, BlockSampler, GraphGenerator, PARDConfig
-from graphinv.models import _pard_sampler as sampling
+from graphinv.models.pard import sampler as sampling
 from graphinv.testing import random_graphs
 
 TINY = PARDConfig(

@@ -13,9 +13,9 @@ from graphinv.data import GraphStore
 from graphinv.diffusion import block_order
 from graphinv.errors import InputError
 from graphinv.graphs import GraphBatch
-from graphinv.models._pard_likelihood import path_consistency
 from graphinv.models.pard import PARD
-from graphinv.models.pard_settings import PARDConfig
+from graphinv.models.pard.config import PARDConfig
+from graphinv.models.pard.likelihood import path_consistency
 from graphinv.nn.block_network import NewBlock
 from graphinv.testing import assert_close, permute_graphs, random_graphs
 

@@ -11,7 +11,7 @@ from graphinv.data import GraphStore
 from graphinv.errors import InputError
 from graphinv.graphs import GraphBatch
 from graphinv.models.pard import PARD
-from graphinv.models.pard_settings import BlockSampler, PARDConfig
+from graphinv.models.pard.config import BlockSampler, PARDConfig
 from graphinv.testing import random_graphs
 
 SMALL = PARDConfig(

@@ -15,12 +15,12 @@ from torch import Tensor
 from graphinv.diffusion import PerGraphNoise, block_order
 from graphinv.errors import InputError
 from graphinv.graphs import GraphBatch
-from graphinv.models._pard_batch import BlockBatch
+from graphinv.models.pard.batch import BlockBatch
 from graphinv.ops import index_to_ptr, segment_reduce
 from graphinv.ops.pairs import to_pairs
 
 if TYPE_CHECKING:
-    from graphinv.models.pard import PARD
+    from graphinv.models.pard.model import PARD
 
 __all__ = ["LogLikelihood", "log_likelihood", "path_consistency"]
 

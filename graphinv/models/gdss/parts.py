@@ -23,7 +23,7 @@ from graphinv.diffusion import (
 )
 from graphinv.errors import InputError
 from graphinv.graphs import DenseGraphs, GraphBatch
-from graphinv.models.settings import GDSSConfig, SamplerConfig
+from graphinv.models.gdss.config import GDSSConfig, SamplerConfig
 from graphinv.nn import ScoreNetworkA, ScoreNetworkX, ScoreNetworkX_GMH
 
 __all__ = ["in_parts", "make_networks", "make_sde", "make_solver", "quantise"]

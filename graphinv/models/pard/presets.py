@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from graphinv.errors import InputError
-from graphinv.models.pard_settings import BlockSampler, PARDConfig
+from graphinv.models.pard.config import BlockSampler, PARDConfig
 
 __all__ = ["PARD_TRAINING", "PARDPreset", "pard_preset", "pard_presets"]
 

@@ -12,7 +12,6 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from graphinv.graphs import DenseGraphs
 from graphinv.ops.pairs import from_pairs
 
 __all__ = ["GeneratorNoise", "Noise", "PerGraphNoise"]
@@ -127,8 +126,3 @@ def _mix(z: Tensor) -> Tensor:
     z = (z ^ _shift(z, 30)) * (0xBF58476D1CE4E5B9 - 2**64)
     z = (z ^ _shift(z, 27)) * (0x94D049BB133111EB - 2**64)
     return z ^ _shift(z, 31)
-
-
-def graph_noise(source: Noise, like: DenseGraphs) -> DenseGraphs:
-    """Return noise on both fields of ``like``: free on nodes, mirrored on edges, zero in the padding."""
-    return DenseGraphs(source.normal(like.x), source.symmetric(like.adj), like.mask).masked()

@@ -29,9 +29,9 @@ from graphinv.diffusion import (
 )
 from graphinv.errors import InputError
 from graphinv.graphs import DenseGraphs, GraphBatch
-from graphinv.models._gdss_parts import in_parts, make_networks, make_sde, make_solver, quantise
 from graphinv.models.base import GraphGenerator, ReadyBatch
-from graphinv.models.settings import GDSSConfig, SamplerConfig
+from graphinv.models.gdss.config import GDSSConfig, SamplerConfig
+from graphinv.models.gdss.parts import in_parts, make_networks, make_sde, make_solver, quantise
 from graphinv.nn import JointScoreNetwork
 
 __all__ = ["GDSS", "make_solver", "quantise"]
@@ -87,7 +87,7 @@ class GDSS(GraphGenerator):
             >>> GDSS.preset("qm9", max_nodes=7).config.max_nodes
             7
         """
-        from graphinv.models.presets import gdss_preset
+        from graphinv.models.gdss.presets import gdss_preset
 
         return cls.seeded(replace(gdss_preset(name).model, **changes), seed)
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from graphinv.errors import InputError
-from graphinv.models.settings import GDSSConfig, SamplerConfig
+from graphinv.models.gdss.config import GDSSConfig, SamplerConfig
 
 __all__ = ["GDSSPreset", "gdss_preset", "gdss_presets"]
 

@@ -20,13 +20,13 @@ from graphinv.diffusion import PerGraphNoise
 from graphinv.diffusion.categorical import categorical
 from graphinv.errors import InputError
 from graphinv.graphs import DenseGraphs, GraphBatch
-from graphinv.models.pard_settings import BlockSampler
+from graphinv.models.pard.config import BlockSampler
 from graphinv.nn.block_context import BlockContext
 from graphinv.nn.block_network import Contexts, NewBlock
 from graphinv.ops.replay import Replay
 
 if TYPE_CHECKING:
-    from graphinv.models.pard import PARD
+    from graphinv.models.pard.model import PARD
 
 __all__ = ["draw_graphs"]
 

@@ -18,11 +18,11 @@ from graphinv.data import GraphStore
 from graphinv.diffusion import DiscreteDiffusion
 from graphinv.errors import InputError
 from graphinv.graphs import GraphBatch
-from graphinv.models._ordered_store import ordered_store
-from graphinv.models._pard_batch import COLUMNS, BlockBatch, block_batch, block_columns
-from graphinv.models._pard_likelihood import LogLikelihood, log_likelihood, path_consistency
 from graphinv.models.base import GraphGenerator, ReadyBatch, evaluation
-from graphinv.models.pard_settings import BlockSampler, PARDConfig
+from graphinv.models.pard.batch import COLUMNS, BlockBatch, block_batch, block_columns
+from graphinv.models.pard.config import BlockSampler, PARDConfig
+from graphinv.models.pard.likelihood import LogLikelihood, log_likelihood, path_consistency
+from graphinv.models.pard.ordered_store import ordered_store
 from graphinv.nn.block_network import BlockInput, BlockNetwork, ParallelOutput
 from graphinv.ops.pairs import from_pairs, to_pairs
 
@@ -89,7 +89,7 @@ class PARD(GraphGenerator):
             >>> PARD.preset("qm9", layers=1).config.max_hops
             3
         """
-        from graphinv.models.pard_presets import pard_preset
+        from graphinv.models.pard.presets import pard_preset
 
         return cls.seeded(replace(pard_preset(name).model, **changes), seed)
 
@@ -276,7 +276,7 @@ class PARD(GraphGenerator):
             callback: called as ``callback(finished, n, None)`` whenever graphs are finished.
             sampler: settings; the model's own if None.
         """
-        from graphinv.models._pard_sampler import draw_graphs
+        from graphinv.models.pard.sampler import draw_graphs
 
         sampler = sampler or self.config.sampler
         sampler = sampler if steps is None else replace(sampler, steps=steps)

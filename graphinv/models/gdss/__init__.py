@@ -1,0 +1,16 @@
+"""GDSS (arXiv:2202.02514): all nodes and edges unnoised at once, as real numbers."""
+
+from graphinv.models.gdss.config import GDSSConfig, SamplerConfig
+from graphinv.models.gdss.model import GDSS, make_solver, quantise
+from graphinv.models.gdss.presets import GDSSPreset, gdss_preset, gdss_presets
+
+__all__ = [
+    "GDSS",
+    "GDSSConfig",
+    "GDSSPreset",
+    "SamplerConfig",
+    "gdss_preset",
+    "gdss_presets",
+    "make_solver",
+    "quantise",
+]

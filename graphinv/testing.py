@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from graphinv.columns import Columns
 from graphinv.errors import InputError
 from graphinv.graphs import DenseGraphs, GraphBatch
 
@@ -124,8 +125,8 @@ def permute_graphs(batch: GraphBatch, seed: int = 0) -> GraphBatch:
     order = torch.argsort(owner.to(torch.float64) * 2 + key)  # new position -> old node
     place = torch.empty_like(order)
     place[order] = torch.arange(order.numel())
-    block = None if batch.block is None else batch.block[order]
-    return replace(batch, x=batch.x[order], edge_index=place[batch.edge_index], block=block)
+    columns = Columns(batch.node_columns).take(order)
+    return replace(batch, x=batch.x[order], edge_index=place[batch.edge_index], node_columns=columns)
 
 
 def assert_equivariant(

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import pickle
 from dataclasses import replace
 
 import networkx as nx
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch_geometric.data import Batch, Data
 
 from graphinv import testing
+from graphinv.data import Vocabulary
 from graphinv.errors import InputError
 from graphinv.graphs import DenseGraphs, GraphBatch
 
@@ -33,7 +37,8 @@ def sorted_edges(b: GraphBatch) -> GraphBatch:
     size = max(b.num_nodes, 1)
     order = torch.argsort(b.edge_index[0] * size + b.edge_index[1])
     attr = None if b.edge_attr is None else b.edge_attr[order]
-    return GraphBatch(b.x, b.edge_index[:, order], attr, b.ptr, b.edge_ptr)
+    columns = {name: column[order] for name, column in b.edge_columns.items()}
+    return replace(b, edge_index=b.edge_index[:, order], edge_attr=attr, edge_columns=columns)
 
 
 BATCHES = {
@@ -204,44 +209,244 @@ def test_what_a_dense_adjacency_cannot_hold_is_refused():
         DenseGraphs(torch.zeros(1, 2), torch.zeros(1, 2, 2), torch.ones(1, 2))
 
 
-def with_block(batch: GraphBatch) -> GraphBatch:
-    return replace(batch, block=torch.arange(batch.num_nodes) * 3)
+def column(rows: int, kind: int, generator: torch.Generator) -> torch.Tensor:
+    """One of several forms of column, by ``kind``."""
+    values = torch.randn(rows, 2, generator=generator, dtype=torch.float64)
+    forms = (values[:, 0], values.float(), (values[:, 0] * 100).long(), values > 0, (values * 9).to(torch.int32))
+    return forms[kind % len(forms)]
 
 
-def assert_carried(after: GraphBatch, rows: torch.Tensor) -> None:
-    assert after.block is not None
-    assert torch.equal(after.block, rows * 3)
+def with_columns(batch: GraphBatch, seed: int = 0, kinds: tuple[int, int, int] = (0, 1, 2)) -> GraphBatch:
+    """Columns of several forms; those of edges are the same in both directions."""
+    generator = torch.Generator().manual_seed(seed)
+    ends, pair = batch.pairs()
+    node, edge, graph = (
+        {f"{what}{i}": column(rows, kind + i, generator) for i in range(2)}
+        for what, rows, kind in zip("neg", (batch.num_nodes, ends.size(1), batch.num_graphs), kinds, strict=True)
+    )
+    texts = ["", "C=O", "Å\tname", "μ" * 40]
+    graph |= {"smiles": tuple(texts[k % len(texts)] for k in range(batch.num_graphs))}
+    return batch.with_columns(node=node, edge={name: values[pair] for name, values in edge.items()}, graph=graph)
+
+
+def assert_same_columns(a: GraphBatch, b: GraphBatch, exact: bool = True) -> None:
+    for kind in ("node_columns", "edge_columns", "graph_columns"):
+        left, right = getattr(a, kind), getattr(b, kind)
+        assert set(left) == set(right), kind
+        for name, values in left.items():
+            if not isinstance(values, torch.Tensor):
+                assert list(values) == list(right[name]), name
+                continue
+            assert not exact or values.dtype == right[name].dtype, name
+            assert torch.equal(values.double(), right[name].double()), f"{kind}: {name}"
+
+
+def numbered(batch: GraphBatch) -> GraphBatch:
+    """Every node, edge and graph carries its own number."""
+    rows = torch.arange(max(batch.num_nodes, batch.num_edges, batch.num_graphs))
+    sizes = batch.num_nodes, batch.num_edges, batch.num_graphs
+    node, edge, graph = ({"row": rows[:size]} for size in sizes)
+    return batch.with_columns(node=node, edge=edge, graph=graph | {"text": [str(k) for k in range(sizes[2])]})
 
 
 @each_batch
-def test_blocks_go_where_their_nodes_go(batch):
-    given = with_block(batch)
-    assert_same(replace(given, block=None), batch)
-    assert_carried(given.to("cpu"), torch.arange(batch.num_nodes))
-    named = replace(given, x=torch.arange(batch.num_nodes))
-    order = list(range(batch.num_graphs))[::-1] * 2
+def test_columns_go_where_their_rows_go(batch):
+    named, order = numbered(batch), list(range(batch.num_graphs))[::-1] * 2
     for chosen in (order, order[:1], []):
-        assert_carried(named.select(chosen), named.select(chosen).x)
+        got = named.select(chosen)
+        assert_same(got, batch.select(chosen))
+        assert torch.equal(got.x, batch.x[got.node_columns["row"]])
+        assert got.edge_attr is None or torch.equal(got.edge_attr, batch.edge_attr[got.edge_columns["row"]])
+        assert got.graph_columns["row"].tolist() == chosen
+        assert got.graph_columns["text"] == tuple(map(str, chosen))
     if order:
-        assert_carried(GraphBatch.from_graphs([named.graph(k) for k in order]), named.select(order).x)
+        assert_same_columns(GraphBatch.from_graphs([named.graph(k) for k in order]), named.select(order))
     moved = testing.permute_graphs(named, seed=3)
-    assert_carried(moved, moved.x)
-    assert_same(moved, replace(testing.permute_graphs(replace(named, block=None), seed=3), block=moved.block))
+    assert torch.equal(batch.x[moved.node_columns["row"]], moved.x)
+    assert_same_columns(replace(moved, node_columns=named.node_columns), named)
+    assert_same_columns(named.to("cpu"), named)
+    assert named.to("meta").graph_columns["row"].device.type == "meta"
+    assert all(not getattr(named.to_dense().to_packed(), f"{kind}_columns") for kind in ("node", "edge", "graph"))
 
 
-def test_other_forms_of_a_batch_carry_no_blocks():
-    batch = with_block(BATCHES["random"])
-    back = [
-        batch.to_dense().to_packed(),
-        GraphBatch.from_pyg(batch.to_pyg()),
-        GraphBatch.from_networkx(batch.to_networkx()),
-    ]
-    assert all(other.block is None for other in back)
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 10_000),
+    counts=st.lists(st.integers(0, 6), min_size=1, max_size=6),
+    kinds=st.tuples(*[st.integers(0, 4)] * 3),
+    data=st.data(),
+)
+def test_columns_go_through_every_form_and_come_back(seed, counts, kinds, data):
+    plain = GraphBatch.from_graphs(
+        [testing.random_graphs(1, min_nodes=n, max_nodes=n, seed=seed + n) if n else lonely(0) for n in counts]
+    )
+    batch = with_columns(plain, seed, kinds)
+    chosen = data.draw(st.lists(st.integers(0, len(counts) - 1), min_size=1, max_size=8))
+    joined = GraphBatch.from_graphs([batch.graph(k) for k in chosen])
+    assert_same(joined, plain.select(chosen))
+    assert_same_columns(joined, batch.select(chosen))
+    from_pyg = GraphBatch.from_pyg(joined.to_pyg())
+    assert_same(from_pyg, joined)
+    assert_same_columns(from_pyg, joined)
+    assert_same_columns(GraphBatch.from_pyg(joined.to_pyg().to_data_list()), joined)
+    back = sorted_edges(GraphBatch.from_networkx(joined.to_networkx()))
+    expected = sorted_edges(joined)
+    for kind, rows in (("node_columns", joined.num_nodes), ("edge_columns", joined.num_edges)):
+        if not rows:  # without a row there is no attribute
+            assert not getattr(back, kind)
+            expected = replace(expected, **{kind: {}})
+    assert_same(replace(back, x=expected.x) if not joined.num_nodes else back, expected)
+    assert_same_columns(back, expected, exact=False)
+    for kind in ("node_columns", "edge_columns", "graph_columns"):
+        for values in getattr(back, kind).values():
+            assert not isinstance(values, torch.Tensor) or values.dtype in (torch.float64, torch.int64, torch.bool)
 
 
-def test_blocks_of_some_batches_or_of_another_size_are_refused():
-    with pytest.raises(InputError, match="1 of 2 batches carry block"):
-        GraphBatch.from_graphs([lonely(2), with_block(lonely(2))])
-    for block in (torch.zeros(3).long(), torch.zeros(2, 1).long(), torch.zeros(2), torch.zeros(2, dtype=torch.uint8)):
-        with pytest.raises(InputError, match=r"one int64 per node, \[2\]"):
-            replace(lonely(2), block=block)
+def test_a_column_is_frozen_changed_by_name_and_taken_out():
+    batch = lonely(3).with_columns(node={"block": torch.tensor([0, 1, 1])}, graph={"a": ["x"]})
+    with pytest.raises(TypeError):
+        batch.node_columns["block"] = torch.zeros(3)  # type: ignore[index]
+    with pytest.raises(AttributeError):
+        batch.block = None  # type: ignore[misc]
+    other = batch.with_columns(node={"block": torch.tensor([2, 2, 2]), "w": torch.rand(3)})
+    assert (
+        batch.block.tolist() == [0, 1, 1] and other.block.tolist() == [2, 2, 2] and list(other.graph_columns) == ["a"]
+    )
+    assert lonely(3).block is None and other.with_columns(node={"block": None, "none": None}).block is None
+    copied = pickle.loads(pickle.dumps(batch))
+    assert_same(copied, batch)
+    assert_same_columns(copied, batch)
+
+
+COLUMNS = {
+    "size": ({"node": {"a": torch.zeros(3)}}, r"node column 'a' must be a tensor \[2, \*\].*got float32 \[3\]"),
+    "scalar": ({"graph": {"a": torch.tensor(1.0)}}, r"graph column 'a' must be a tensor \[1, \*\]"),
+    "of edges": ({"edge": {"a": torch.zeros(1)}}, r"edge column 'a' must be a tensor \[2, \*\]"),
+    "list": ({"node": {"a": [1, 2]}}, "got a list"),
+    "complex": ({"node": {"a": torch.zeros(2, dtype=torch.complex64)}}, "got complex64"),
+    "text of nodes": ({"node": {"a": ["x", "y"]}}, "numbers or bools; got a list"),
+    "one text": ({"graph": {"a": "x"}}, "or 1 texts; got a str"),
+    "texts": ({"graph": {"a": ["x", "y"]}}, "or 1 texts"),
+    "mixed": ({"graph": {"a": [None]}}, "list that holds a NoneType"),
+    "name": ({"node": {"": torch.zeros(2)}}, "must be printable text"),
+    "number": ({"node": {3: torch.zeros(2)}}, "must be printable text"),
+    "line": ({"node": {"a\nb": torch.zeros(2)}}, "must be printable text"),
+    "field": ({"graph": {"ptr": torch.zeros(1)}}, "other than x, edge_index, edge_attr, ptr, edge_ptr"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("columns", "message"), COLUMNS.values(), ids=COLUMNS.keys())
+def test_columns_that_do_not_fit_their_rows_are_refused(columns, message):
+    pair = GraphBatch.single(torch.zeros(2), torch.tensor([[0, 1], [1, 0]]))
+    with pytest.raises(InputError, match=message):
+        pair.with_columns(**columns)
+    kind, given = next(iter(columns.items()))
+    with pytest.raises(InputError, match=message):
+        replace(pair, **{f"{kind}_columns": given})
+
+
+def test_columns_of_some_batches_or_of_several_forms_are_refused():
+    one, other = lonely(2), lonely(1)
+    with pytest.raises(InputError, match="1 of 2 batches carry the node column 'block'"):
+        GraphBatch.from_graphs([one, other.with_columns(node={"block": torch.zeros(1)})])
+    with pytest.raises(InputError, match="1 of 2 batches carry the graph column 'name'"):
+        GraphBatch.from_graphs([one.with_columns(graph={"name": ["a"]}), other])
+    for a, b in ((torch.zeros(1), torch.zeros(1, 2)), (torch.zeros(1), torch.zeros(1).long()), (torch.zeros(1), ["a"])):
+        with pytest.raises(InputError, match="graph column 'y' is of several forms"):
+            GraphBatch.from_graphs([one.with_columns(graph={"y": a}), other.with_columns(graph={"y": b})])
+    with pytest.raises(InputError, match="node_columns must map"):
+        replace(one, node_columns=[torch.zeros(2)])
+
+
+def test_attributes_of_foreign_pyg_graphs_are_told_by_their_lengths_or_by_name():
+    def data(n: int, **more) -> Data:
+        index = torch.tensor([[0, 1], [1, 0]]) if n > 1 else NONE.reshape(2, 0)
+        return Data(edge_index=index, num_nodes=n, z=torch.arange(n), y=torch.ones(1, 3), name=f"m{n}", **more)
+
+    batch = GraphBatch.from_pyg([data(3, gap=0.5, edge_w=torch.rand(2)), data(2, gap=1.5, edge_w=torch.rand(2))])
+    assert set(batch.node_columns) == {"z"} and set(batch.edge_columns) == {"edge_w"}
+    assert batch.graph_columns["gap"].tolist() == [0.5, 1.5] and batch.graph_columns["name"] == ("m3", "m2")
+    assert batch.graph_columns["y"].shape == (2, 3)
+    tie = GraphBatch.from_pyg([data(2, edge_w=torch.rand(2), w=torch.rand(2))])
+    assert set(tie.node_columns) == {"z", "w"} and set(tie.edge_columns) == {"edge_w"}
+    with pytest.raises(InputError, match=r"'z' may be of nodes or of graphs.*graph_columns=\['z'\]"):
+        GraphBatch.from_pyg([data(1)])
+    told = GraphBatch.from_pyg([data(1)], node_columns=["z"])
+    assert set(told.node_columns) == {"z"} and set(told.graph_columns) == {"y", "name"}
+    assert not GraphBatch.from_pyg([data(3)], graph_columns=[]).graph_columns
+    left_out = GraphBatch.from_pyg(
+        [data(3, adj=torch.rand(5, 5), edge_label_index=torch.zeros(2, 1).long(), d={"a": 1})]
+    )
+    assert set(left_out.node_columns) == {"z"}
+    with pytest.raises(InputError, match="'adj' is no graph column"):
+        GraphBatch.from_pyg([data(3, adj=torch.rand(5, 5))], graph_columns=["adj"])
+    with pytest.raises(InputError, match="no attribute 'gap'; they have"):
+        GraphBatch.from_pyg([data(3)], graph_columns=["gap"])
+    with pytest.raises(InputError, match="1 of 2 Data have the attribute 'gap'"):
+        GraphBatch.from_pyg([data(3), data(3, gap=0.1)])
+    with pytest.raises(InputError, match="with edge_index"):
+        GraphBatch.from_pyg(Data(x=torch.zeros(2)))
+
+
+def test_columns_that_pyg_or_networkx_would_misread_are_refused():
+    pair = GraphBatch.single(torch.zeros(2), torch.tensor([[0, 1], [1, 0]]))
+    for name in ("my_index", "batch", "minibatch", "face", "keys", "num_nodes", "_store"):
+        with pytest.raises(InputError, match=f"PyG cannot carry the column '{name}'"):
+            pair.with_columns(graph={name: torch.zeros(1)}).to_pyg()
+    for name in ("y", "pos", "time"):
+        assert list(GraphBatch.from_pyg(pair.with_columns(graph={name: torch.zeros(1)}).to_pyg()).graph_columns) == [
+            name
+        ]
+    with pytest.raises(InputError, match="'w' is two columns"):
+        pair.with_columns(node={"w": torch.zeros(2)}, graph={"w": torch.zeros(1)}).to_pyg()
+    with pytest.raises(InputError, match="'w' differs between the directions"):
+        pair.with_columns(edge={"w": torch.tensor([0.0, 1.0])}).to_networkx()
+    with pytest.raises(InputError, match="as 'type'"):
+        pair.with_columns(edge={"type": torch.zeros(2)}).to_networkx()
+    nan = pair.with_columns(edge={"w": torch.full((2,), torch.nan)}).to_networkx()
+    assert len(nan) == 1
+
+
+def test_attributes_of_foreign_networkx_graphs_that_fit_are_columns_and_named_ones_must():
+    graph = nx.Graph([(0, 1, {"w": 1.5}), (1, 2, {"w": 2.5})], name="path", tags={"a"})
+    nx.set_node_attributes(graph, {n: [n, n + 1] for n in graph}, "at")
+    nx.set_node_attributes(graph, {n: f"n{n}" for n in graph}, "name")
+    graph.nodes[0]["part"] = 1
+    batch = GraphBatch.from_networkx([graph])
+    assert batch.node_columns["at"].tolist() == [[0, 1], [1, 2], [2, 3]] and set(batch.node_columns) == {"at"}
+    assert batch.edge_columns["w"].tolist() == [1.5, 1.5, 2.5, 2.5] and set(batch.graph_columns) == {"name"}
+    assert not GraphBatch.from_networkx([graph], edge_columns=()).edge_columns
+    for kind, name, message in (("node", "part", "2 of 3 lack it"), ("node", "name", "other things than numbers"),
+                                ("graph", "tags", "other things"), ("edge", "x2", "2|4 of")):  # fmt: skip
+        with pytest.raises(InputError, match=f"the {kind} attribute '{name}' is no column: .*({message})"):
+            GraphBatch.from_networkx([graph], **{f"{kind}_columns": [name]})
+
+
+def test_labels_go_out_with_a_vocabulary_that_has_them():
+    pair = GraphBatch.single(torch.tensor([1, 0]), torch.tensor([[0, 1], [1, 0]]), torch.tensor([2, 2]))
+    words = Vocabulary(("C", "O"), ("single", "double"), "generic")
+    graph = pair.to_networkx(words)[0]
+    assert [label for _, label in graph.nodes(data="label")] == ["O", "C"] and graph.edges[0, 1]["label"] == "double"
+    data = pair.to_pyg(words)[0]
+    assert data.node_labels == ["O", "C"] and data.edge_labels == ["double"] * 2
+    assert_same(GraphBatch.from_pyg(pair.to_pyg(words)), pair)
+    assert_same(GraphBatch.from_networkx([graph]), pair)
+    for batch, message in (
+        (replace(pair, x=torch.tensor([0, 2])), r"labels of node types 0\.\.1, the batch holds 0\.\.2"),
+        (replace(pair, edge_attr=torch.tensor([0, 0])), r"labels of edge types 1\.\.2, the batch holds 0\.\.0"),
+        (replace(pair, x=torch.rand(2, 3)), "integer node types"),
+    ):
+        for way in (batch.to_networkx, batch.to_pyg):
+            with pytest.raises(InputError, match=message):
+                way(words)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_pairs_are_those_of_a_loop_whatever_directions_are_held(seed):
+    batch = testing.random_graphs(6, seed=seed)
+    kept = torch.rand(batch.num_edges, generator=torch.Generator().manual_seed(seed)) < 0.7
+    index = torch.cat([batch.edge_index[:, kept], torch.tensor([[0], [0]])], 1)
+    ends, pair = replace(batch, edge_index=index, edge_attr=None).pairs()
+    listed = [tuple(sorted(edge)) for edge in index.t().tolist()]
+    assert list(map(tuple, ends.t().tolist())) == sorted(set(listed))
+    assert [tuple(ends[:, p].tolist()) for p in pair.tolist()] == listed

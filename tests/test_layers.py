@@ -15,14 +15,14 @@ ROWS = [
     {"errors"},
     {"_files", "_processes"},
     {"ops"},
+    {"columns"},
     {"graphs", "noise"},
     {"aggr", "diffusion", "data", "testing"},
     {"nn", "mol"},
     {"models", "metrics", "sets", "draw"},
     {"training", "convert"},
     {"pipeline", "compounds"},
-    {"_verbs", "_judge", "_info"},
-    {"cli", "__main__"},
+    {"cli"},
 ]
 RANK = {name: row for row, names in enumerate(ROWS) for name in names}
 MODULES = sorted(PACKAGE.rglob("*.py"))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from graphinv.columns import Columns
 from graphinv.graphs import GraphBatch
 
 
@@ -42,7 +43,9 @@ def gather_graphs(
     edge_attr = torch.stack([types, types], 1).view(-1)
     x = node_type.index_select(0, nodes).long()
     blocks = None if block is None else block.index_select(0, nodes).long()
-    return GraphBatch(x, edge_index, edge_attr, ptr, 2 * edge_ptr, blocks)
+    return GraphBatch(
+        x, edge_index, edge_attr, ptr, 2 * edge_ptr, Columns() if blocks is None else Columns({"block": blocks})
+    )
 
 
 def gather_text(index: Tensor, ptr: Tensor, characters: Tensor) -> list[str]:

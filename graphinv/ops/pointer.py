@@ -11,7 +11,7 @@ from torch import Tensor
 
 from graphinv.errors import InputError
 
-__all__ = ["index_to_ptr", "ptr_to_index"]
+__all__ = ["index_to_ptr", "ptr_to_index", "segment_rows"]
 
 
 def ptr_to_index(ptr: Tensor, num_rows: int | None = None) -> Tensor:
@@ -54,6 +54,25 @@ def index_to_ptr(index: Tensor, num_segments: int) -> Tensor:
         if first < 0 or last >= num_segments:
             raise InputError(f"index must be at least 0 and below {num_segments}, got {first} .. {last}")
     return torch.searchsorted(index.contiguous(), torch.arange(num_segments + 1, device=index.device))
+
+
+def segment_rows(ptr: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the offsets [K+1] of the segments ``index`` [K] laid back to back, and the row each of theirs comes from.
+
+    Nothing is checked here; ``ptr`` [S+1] and ``index`` are int64, and a segment may come more than once.
+
+    Example:
+        >>> offsets, rows = segment_rows(torch.tensor([0, 2, 2, 3]), torch.tensor([2, 0]))
+        >>> offsets.tolist(), rows.tolist()
+        ([0, 1, 3], [2, 0, 1])
+    """
+    start = ptr[index]
+    counts = ptr[index + 1] - start
+    offsets = torch.zeros(index.numel() + 1, dtype=torch.int64, device=ptr.device)
+    torch.cumsum(counts, 0, out=offsets[1:])
+    total = int(offsets[-1])
+    shift = torch.repeat_interleave(start - offsets[:-1], counts, output_size=total)
+    return offsets, shift + torch.arange(total, device=ptr.device)
 
 
 def check_ptr(ptr: Tensor, num_rows: int) -> None:

@@ -164,8 +164,7 @@ def test_relabelling_nodes_relabels_blocks(max_hops: int) -> None:
     for seed in range(5):
         batch = mixed_graphs(seed)
         order = block_order(batch.edge_index, batch.ptr, max_hops)
-        given = GraphBatch(batch.x, batch.edge_index, batch.edge_attr, batch.ptr, batch.edge_ptr, order.block)
-        moved = permute_graphs(given, seed=seed)
+        moved = permute_graphs(batch.with_columns(node={"block": order.block}), seed=seed)
         again = block_order(moved.edge_index, moved.ptr, max_hops)
         assert moved.block is not None
         assert lists(again) == (moved.block.tolist(), *lists(order)[1:]), f"seed {seed}"

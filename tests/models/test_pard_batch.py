@@ -72,14 +72,14 @@ def test_blocks_that_a_store_carries_are_those_that_would_be_computed():
     ordered = ordered_store(GraphStore.from_graphs(batch), 2, progress=False)
     stored = ordered.batch(ordered.indices())
     assert stored.block is not None
-    with_blocks, computed = (block_batch(b, SETTINGS, 2) for b in (stored, replace(stored, block=None)))
+    with_blocks, computed = (block_batch(b, SETTINGS, 2) for b in (stored, stored.with_columns(node={"block": None})))
     assert all(torch.equal(a, b) for a, b in zip(vars(with_blocks).values(), vars(computed).values(), strict=True))
 
 
 def test_blocks_of_another_order_are_kept_as_they_are_given():
     batch = graphs(12, min_nodes=1)
     block = torch.cat([torch.arange(n) for n in batch.node_counts().tolist()])
-    given = replace(batch, block=block)
+    given = batch.with_columns(node={"block": block})
     g = block_batch(given, SETTINGS, 3)
     assert bool((g.next_size <= 1).all()) and torch.equal(g.block[g.mask], block)
     expected = BlockOrder.from_blocks(block, batch.edge_index, batch.ptr)

@@ -45,7 +45,7 @@ def test_the_likelihood_of_a_graph_depends_on_its_number_and_the_seed_only():
 
 def test_the_likelihood_is_of_the_graph_whatever_blocks_it_carries():
     pard, batch = model(), graphs()
-    carried = replace(batch, block=torch.zeros_like(batch.x))
+    carried = batch.with_columns(node={"block": torch.zeros_like(batch.x)})
     a, b = (pard.log_likelihood(g, samples=1).total for g in (batch, carried))
     assert torch.equal(a, b) and bool(a.isfinite().all())
 

@@ -221,7 +221,8 @@ def test_paths_are_consistent_where_the_block_order_gives_the_blocks_of_the_draw
         (star, [0, 1, 1], True), (star, [0, 1, 2], False), (star, [0, 0, 0], False), (star, [1, 0, 0], False),
         (path, [0, 0], True), (path, [0, 1], False), (graph([], []), [], True), (graph([0], []), [0], True),
     ]  # fmt: skip
-    batch = GraphBatch.from_graphs([replace(g, block=torch.tensor(b, dtype=torch.long)) for g, b, _ in cases])
+    blocks = [{"block": torch.tensor(block, dtype=torch.long)} for _, block, _ in cases]
+    batch = GraphBatch.from_graphs([g.with_columns(node=b) for (g, _, _), b in zip(cases, blocks, strict=True)])
     assert path_consistency(batch, 1).tolist() == [same for *_, same in cases]
     assert path_consistency(permute_graphs(batch, seed=3), 1).tolist() == [same for *_, same in cases]
     assert model().path_consistency(batch).tolist() == [same for *_, same in cases]
@@ -232,7 +233,7 @@ def test_paths_are_consistent_where_the_block_order_gives_the_blocks_of_the_draw
 def test_graphs_with_the_blocks_of_their_own_order_are_all_consistent(legacy):
     batch = random_graphs(40, max_nodes=8, seed=2)
     block = block_order(batch.edge_index, batch.ptr, 2, legacy).block
-    assert path_consistency(replace(batch, block=block), 2, legacy).all()
+    assert path_consistency(batch.with_columns(node={"block": block}), 2, legacy).all()
 
 
 def test_drawn_graphs_are_told_whether_they_left_their_path_and_others_are_refused():

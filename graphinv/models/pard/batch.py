@@ -100,13 +100,15 @@ def block_columns(batch: GraphBatch, legacy: bool = False) -> dict[str, Tensor]:
     """
     block = batch.block if batch.block is not None else torch.zeros_like(batch.ptr[:0])
     order = BlockOrder.from_blocks(block, batch.edge_index, batch.ptr, legacy)
-    once = batch.edge_index[0] < batch.edge_index[1]
-    types = torch.ones_like(batch.edge_index[0]) if batch.edge_attr is None else batch.edge_attr
+    ends, pair = batch.pairs()
+    types = torch.ones_like(ends[0])
+    if batch.edge_attr is not None:
+        types[pair] = batch.edge_attr
     first = torch.zeros_like(batch.ptr[1:])
     filled = order.ptr.diff() > 0
     first[filled] = order.sizes[order.ptr[:-1][filled]]
     sizes = torch.cat([order.sizes, torch.zeros_like(first[filled])])
-    return dict(zip(COLUMNS, (batch.x, types[once], first, sizes, order.degrees), strict=True))
+    return dict(zip(COLUMNS, (batch.x, types, first, sizes, order.degrees), strict=True))
 
 
 def _check(batch: GraphBatch, settings: BlockSettings) -> None:

@@ -1,23 +1,30 @@
-"""Fixtures of more than one test file: a test file cannot import its neighbour."""
+"""Fixtures of more than one test file."""
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
 from types import ModuleType
 
 import pytest
 import torch
 
+from graphinv.ops import available_backends, backend_report
+from tests.nn import plain_score
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what is marked with a backend that cannot run here."""
+    for name, reason in backend_report().items():
+        if name not in available_backends():
+            skip = pytest.mark.skip(reason=f"no {name} here: {reason}")
+            for item in items:
+                if item.get_closest_marker(name):
+                    item.add_marker(skip)
+
 
 @pytest.fixture(scope="session")
 def plain() -> ModuleType:
     """The plain transcription of the score networks."""
-    spec = importlib.util.spec_from_file_location("plain_score", Path(__file__).parent / "nn" / "plain_score.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return plain_score
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,7 @@ wrong. Columns:
   bf16           module and x in bfloat16: dtype of the result
 
 float64 except bf16: a change of the size of its rounding, about 1e-16, is none.
-Example: python examples/benchmarks/aggregator_behaviour.py --aggregators pyg_lcm lcm_gru
+Example: python -m examples.benchmarks.aggregator_behaviour --aggregators pyg_lcm lcm_gru
 """
 
 from __future__ import annotations
@@ -29,12 +29,13 @@ from pathlib import Path
 
 import torch
 import torch_geometric
-from _lines import emit
 from torch import Tensor, nn
 from torch_geometric.nn import aggr as pyg
 from tqdm import tqdm
 
 from graphinv import aggr as ours
+
+from .lines import emit
 
 F = 8
 SIZES = (3, 37)
@@ -194,7 +195,7 @@ def main() -> None:
     logging.getLogger("torch._dynamo").setLevel(logging.ERROR)
     warnings.simplefilter("ignore")  # PyG and the compiler warn about what the columns report
     versions = {"torch": torch.__version__, "torch_geometric": torch_geometric.__version__}
-    command = {"command": "python examples/benchmarks/aggregator_behaviour.py"}
+    command = {"command": "python -m examples.benchmarks.aggregator_behaviour"}
     for name in tqdm(args.aggregators, unit="aggregator", file=sys.stderr):
         line = {"name": "behaviour", "aggregator": name, **behaviour(AGGREGATORS[name]), **versions, **command}
         emit(line, args.out)

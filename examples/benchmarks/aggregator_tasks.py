@@ -3,10 +3,10 @@
 Suite "sets": problems on multisets of integers (second minimum, median, ...), trained on 2 to 16 elements, tested on
 16 to 128. Suite "pna": six properties of random graphs, learned together by one message passing network.
 
-    python examples/benchmarks/aggregator_tasks.py --suite sets --tasks second_minimum --steps 1000 --out sets.jsonl
-    python examples/benchmarks/aggregator_tasks.py --suite sets --aggregators sum monoid_bank --out sets.jsonl --resume
-    python examples/benchmarks/aggregator_tasks.py --suite pna --steps 300 --out pna.jsonl
-    python examples/benchmarks/aggregator_tasks.py --suite sets --table sets.jsonl
+    python -m examples.benchmarks.aggregator_tasks --suite sets --tasks second_minimum --steps 1000 --out sets.jsonl
+    python -m examples.benchmarks.aggregator_tasks --suite sets --aggregators sum monoid_bank --out sets.jsonl --resume
+    python -m examples.benchmarks.aggregator_tasks --suite pna --steps 300 --out pna.jsonl
+    python -m examples.benchmarks.aggregator_tasks --suite sets --table sets.jsonl
 
 A line has the settings of its run, the number of parameters, the test figures, how far the trained aggregator is from
 a function of sets (invariance_error, flip_share) and from one of its own group alone (batch_consistency_error).
@@ -16,7 +16,6 @@ With the same settings a seed gives every aggregator the same training and test 
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import statistics
 import sys
@@ -24,31 +23,15 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import torch
 from tqdm import tqdm
 
+from .tasks import models, pna, sets
 
-def load_sibling(name: str) -> ModuleType:
-    """Return the module in the file ``name`` beside this one."""
-    if name not in sys.modules:
-        path = Path(__file__).with_name(f"{name}.py")
-        spec = importlib.util.spec_from_file_location(name, path)
-        if spec is None or spec.loader is None:
-            raise SystemExit(f"this script needs {path} beside it")
-        sys.modules[name] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules[name])
-    return sys.modules[name]
-
-
-models = load_sibling("_task_models")  # first: the other two import it
-set_tasks = load_sibling("_set_tasks")
-pna_tasks = load_sibling("_pna_tasks")
-
-TASKS = {"sets": list(set_tasks.TASKS), "pna": ["multitask"]}
-SUITES = {"sets": set_tasks, "pna": pna_tasks}
+TASKS = {"sets": list(sets.TASKS), "pna": ["multitask"]}
+SUITES = {"sets": sets, "pna": pna}
 
 
 def size_range(text: str) -> tuple[int, int]:
@@ -91,19 +74,21 @@ def add_training_settings(fit: argparse._ArgumentGroup) -> None:
     fit.add_argument("--params", type=int, help="parameters of each model, within 10%% (sets: 20000; pna: not matched)")
 
 
-def add_set_settings(sets: argparse._ArgumentGroup) -> None:
-    sets.add_argument("--dropout", type=float, default=0.0, help="in the encoder; half in the decoder (default 0)")
-    sets.add_argument("--test-sizes", type=int, nargs="+", default=[16, 32, 64, 128], help="default 16 32 64 128")
-    sets.add_argument("--test-sets", type=int, default=1024, help="test sets of each size (default 1024)")
+def add_set_settings(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--dropout", type=float, default=0.0, help="in the encoder; half in the decoder (default 0)")
+    group.add_argument("--test-sizes", type=int, nargs="+", default=[16, 32, 64, 128], help="default 16 32 64 128")
+    group.add_argument("--test-sets", type=int, default=1024, help="test sets of each size (default 1024)")
 
 
-def add_pna_settings(pna: argparse._ArgumentGroup) -> None:
-    pna.add_argument("--hidden", type=int, default=16, help="width, unless --params is given (default 16)")
-    pna.add_argument("--rounds", type=int, default=8, help="of message passing (default 8)")
-    pna.add_argument("--train-graphs", type=int, default=512, help="default 512")
-    pna.add_argument("--val-graphs", type=int, default=128, help="they choose the weights to test (default 128)")
-    pna.add_argument("--test-graphs", type=int, default=256, help="a quarter as many of each larger size (default 256)")
-    pna.add_argument(
+def add_pna_settings(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--hidden", type=int, default=16, help="width, unless --params is given (default 16)")
+    group.add_argument("--rounds", type=int, default=8, help="of message passing (default 8)")
+    group.add_argument("--train-graphs", type=int, default=512, help="default 512")
+    group.add_argument("--val-graphs", type=int, default=128, help="they choose the weights to test (default 128)")
+    group.add_argument(
+        "--test-graphs", type=int, default=256, help="a quarter as many of each larger size (default 256)"
+    )
+    group.add_argument(
         "--extrapolate",
         type=size_range,
         nargs="*",
@@ -111,7 +96,7 @@ def add_pna_settings(pna: argparse._ArgumentGroup) -> None:
         metavar="LEAST-MOST",
         help="nodes of further test graphs (default 25-30 45-50)",
     )
-    pna.add_argument("--patience", type=int, default=200, help="steps without a better validation (default 200)")
+    group.add_argument("--patience", type=int, default=200, help="steps without a better validation (default 200)")
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -144,12 +129,12 @@ def planned_runs(args: argparse.Namespace) -> list[Any]:
                 if args.suite == "sets":
                     settings = {"dropout": args.dropout, "test_sizes": tuple(args.test_sizes)}
                     settings |= {"params": args.params or 20_000, "test_sets": args.test_sets}
-                    runs.append(set_tasks.SetRun(**shared, **settings))
+                    runs.append(sets.SetRun(**shared, **settings))
                 else:
                     names = ("hidden", "rounds", "train_graphs", "val_graphs", "test_graphs", "patience")
                     settings = {name: getattr(args, name) for name in names} | {"params": args.params or 0}
                     settings["extrapolate"] = tuple(args.extrapolate)
-                    runs.append(pna_tasks.PnaRun(**shared, **settings))
+                    runs.append(pna.PnaRun(**shared, **settings))
     return runs
 
 

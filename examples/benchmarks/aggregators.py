@@ -17,8 +17,8 @@ rows in one level, on N - G pairs of their own, with the layout given. The sizes
 shuffled with seed 0; the values are normal, seed 0, 64 channels, float32, rows group after group.
 
 Examples:
-  python examples/benchmarks/aggregators.py --cases power_law_4k --sides pyg_lcm lcm_gru --turns 5
-  python examples/benchmarks/aggregators.py --out docs/benchmarks/aggregators.jsonl
+  python -m examples.benchmarks.aggregators --cases power_law_4k --sides pyg_lcm lcm_gru --turns 5
+  python -m examples.benchmarks.aggregators --out docs/benchmarks/aggregators.jsonl
 """
 
 from __future__ import annotations
@@ -41,13 +41,14 @@ from typing import Any
 
 import torch
 import torch_geometric
-from _lines import command_line, emit
 from torch import Tensor, nn
 from torch_geometric.nn import aggr as pyg
 from tqdm import tqdm
 
 from graphinv import aggr as ours
 from graphinv.aggr.base import find_layout
+
+from .lines import command_line, emit, environment, python
 
 H = 64  # channels
 SLOW_S = 10.0  # an iteration above this is not repeated
@@ -258,10 +259,10 @@ def run_one(args: argparse.Namespace) -> None:
 
 def start(side: str, case: str, args: argparse.Namespace) -> Line:
     """Measure one side of one case in a new process."""
-    command = [sys.executable, __file__, "--one", side, case]
+    command = [*python("aggregators"), "--one", side, case]
     for name in ("repeats", "threads", "device", "scale", "memory_cap"):
         command += [f"--{name.replace('_', '-')}", str(getattr(args, name))]
-    env = {**os.environ, "OMP_NUM_THREADS": str(args.threads), "MKL_NUM_THREADS": str(args.threads)}
+    env = environment(args.threads)
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=args.limit_s, env=env)
     except subprocess.TimeoutExpired:
@@ -311,7 +312,7 @@ def run_case(case: str, args: argparse.Namespace, bar: Any, emit: Callable[[Line
     device = torch.cuda.get_device_name(args.device) if args.device != "cpu" else "cpu"
     common = {"elements": shape.elements, "groups": shape.groups, "largest": shape.largest, "channels": H}
     common |= {"device": device, "threads": args.threads, "memory_cap_gb": args.memory_cap, "torch": torch.__version__}
-    common |= {"torch_geometric": torch_geometric.__version__, "command": command_line("aggregators.py")}
+    common |= {"torch_geometric": torch_geometric.__version__, "command": command_line("aggregators")}
     turns: dict[str, list[Line]] = {side: [] for side in args.sides}
     for turn in range(args.turns):
         for side in args.sides if turn % 2 == 0 else args.sides[::-1]:

@@ -3,8 +3,8 @@
 One JSON line per number of hops. Reading the molecules (RDKit, hydrogens added) is timed apart; the published figures
 are those that the authors' repository states.
 
-    OMP_NUM_THREADS=1 GRAPHINV_DATA_DIR=~/data python examples/benchmarks/block_order.py
-    python examples/benchmarks/block_order.py --input molecules.smi.gz --limit 5000 --hops 3
+    OMP_NUM_THREADS=1 GRAPHINV_DATA_DIR=~/data python -m examples.benchmarks.block_order
+    python -m examples.benchmarks.block_order --input molecules.smi.gz --limit 5000 --hops 3
 """
 
 from __future__ import annotations

@@ -16,8 +16,8 @@ does not know of diversity), random any.
 JSON lines: jaccard of the k chosen (known size, as in papers), the epoch whose weights were kept, CPU seconds an epoch.
 
 Examples:
-  python examples/benchmarks/compound_selection.py --data davis --seeds 0 1 2 3 4
-  python examples/benchmarks/compound_selection.py --data kiba --n 300 --k 15 --models inset equivset --seeds 0
+  python -m examples.benchmarks.compound_selection --data davis --seeds 0 1 2 3 4
+  python -m examples.benchmarks.compound_selection --data kiba --n 300 --k 15 --models inset equivset --seeds 0
 """
 
 from __future__ import annotations
@@ -29,7 +29,6 @@ from functools import partial
 from typing import Any
 
 import torch
-from _lines import add_output, emit, setting
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -53,6 +52,8 @@ from graphinv.sets import (
     mean_jaccard,
     top_k,
 )
+
+from .lines import add_output, emit, setting
 
 SIZES = {"davis": (40, 5), "kiba": (100, 10), "zinc250k": (60, 6)}
 LEARNT = ("regressor", "greedy", "deep_sets", "set_transformer", "equivset", "inset_sum", "inset")
@@ -212,7 +213,7 @@ def main() -> None:
     add_output(parser)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    common = setting("compound_selection.py", args.threads)
+    common = setting("compound_selection", args.threads)
     with tqdm(total=len(args.data) * len(args.seeds) * len(args.models), unit="training", disable=None) as bar:
         for data in args.data:
             n, k = args.n or SIZES[data][0], args.k or SIZES[data][1]

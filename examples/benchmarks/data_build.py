@@ -4,8 +4,8 @@ The floor is what no builder on RDKit avoids: parse, kekulise and copy the atoms
 small arrays, in the same number of processes, with nothing returned or stored. A second floor takes the bonds as one
 dense matrix per molecule, which is the fastest way out of RDKit. All include starting their processes.
 
-    GRAPHINV_DATA_DIR=~/data python examples/benchmarks/data_build.py
-    python examples/benchmarks/data_build.py --input molecules.smi.gz --workers 8
+    GRAPHINV_DATA_DIR=~/data python -m examples.benchmarks.data_build
+    python -m examples.benchmarks.data_build --input molecules.smi.gz --workers 8
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ many training graphs, --repeats times) and draws_spread; seconds of drawing.
 Examples:
   graphinv data build community_small -o community_small.graphs
   graphinv convert gdss gdss_community_small.pth -o runs/community_small --sampler paper
-  python examples/benchmarks/gdss_generic.py runs/community_small --reference community_small.graphs --seeds 0 1 2
+  python -m examples.benchmarks.gdss_generic runs/community_small --reference community_small.graphs --seeds 0 1 2
 """
 
 from __future__ import annotations
@@ -17,13 +17,14 @@ import time
 from pathlib import Path
 
 import torch
-from _lines import add_output, emit, setting
-from gdss_sampling import sampler_of
 from tqdm import tqdm
 
 from graphinv import GraphStore, evaluate
 from graphinv.models import SamplerConfig
 from graphinv.pipeline import load_generator
+
+from .gdss_sampling import sampler_of
+from .lines import add_output, emit, setting
 
 
 def name_of(sampler: SamplerConfig) -> str:
@@ -47,7 +48,7 @@ def main() -> None:
     own, count = model.config.sampler, store.indices("test").numel()
     samplers = {name_of(own) if text == "own" else text: sampler_of(text, own) for text in args.samplers}
     common = {"name": "gdss_generic", "data": Path(args.reference).stem, "model": args.label or Path(args.run).name}
-    common |= {"count": count, **setting("gdss_generic.py", args.threads)}
+    common |= {"count": count, **setting("gdss_generic", args.threads)}
     todo = [(text, seed) for text in samplers for seed in args.seeds]
     for text, seed in tqdm(todo, unit="draw", disable=None):
         start = time.perf_counter()

@@ -12,8 +12,8 @@ over all samples, then FCD and NSPDK of the corrected molecules against the test
 Tune on seeds that are not reported: FCD falls with the number of samples, so compare at equal --count.
 
 Examples:
-  python examples/benchmarks/gdss_sampling.py runs/qm9=s4:100 --reference qm9.graphs --count 1000 --seeds 0
-  python examples/benchmarks/gdss_sampling.py runs/official=s4:100 runs/official=exponential:24:snr=0.22,early=1.75 \
+  python -m examples.benchmarks.gdss_sampling runs/qm9=s4:100 --reference qm9.graphs --count 1000 --seeds 0
+  python -m examples.benchmarks.gdss_sampling runs/official=s4:100 runs/official=exponential:24:snr=0.22,early=1.75 \
       --reference qm9.graphs --seeds 10 11 12 --out gdss_sampling.jsonl
 """
 
@@ -26,11 +26,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from _lines import add_output, emit, setting
 from tqdm import tqdm
 
 from graphinv import GraphStore, MoleculeGenerator, evaluate
 from graphinv.models import SamplerConfig
+
+from .lines import add_output, emit, setting
 
 CHANGES: dict[str, Any] = {"snr": float, "scale_eps": float, "early": float, "norm": str, "decode": str}
 CHANGES["denoise"] = {"true": True, "false": False}.__getitem__
@@ -94,7 +95,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     store, sides = GraphStore.open(args.reference), [Side.of(side) for side in args.sides]
-    common = {"count": args.count, **setting("gdss_sampling.py", args.threads)}
+    common = {"count": args.count, **setting("gdss_sampling", args.threads)}
     for side in tqdm(sides, unit="side", disable=None):
         told = {"name": "gdss_sampling", "model": side.run, "sampler": side.text}
         for seed in args.seeds:

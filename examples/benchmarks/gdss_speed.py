@@ -7,7 +7,7 @@ drawn, or graphs trained on), times (per_cpu_s over the peer's).
 A side is RUN=SAMPLER, a run directory and a sampler as in gdss_sampling.py.
 
 Example:
-  python examples/benchmarks/gdss_speed.py --peer GDSS --checkpoint GDSS/checkpoints/QM9/gdss_qm9.pth \
+  python -m examples.benchmarks.gdss_speed --peer GDSS --checkpoint GDSS/checkpoints/QM9/gdss_qm9.pth \
       --reference qm9.graphs --sides runs/official=s4:100 runs/official=exponential:24:snr=0.22,early=1.75
 """
 
@@ -15,6 +15,8 @@ from __future__ import annotations
 
 import argparse
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from functools import partial
@@ -22,14 +24,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from _gdss_peer import Official
-from _lines import add_output, emit, setting
-from gdss_sampling import Side
 from tqdm import tqdm
 
 from graphinv import GraphLoader, GraphStore
 from graphinv.graphs import GraphBatch
 from graphinv.models import GDSS
+
+from .gdss_sampling import Side
+from .lines import add_output, emit, environment, python, setting
+from .peers.gdss import Official
 
 Turn = Callable[[], object]
 
@@ -63,7 +66,7 @@ def turns(sides: dict[str, Turn], repeats: int) -> dict[str, list[float]]:
 
 def lines(what: str, seconds: dict[str, list[float]], args: argparse.Namespace) -> list[dict[str, Any]]:
     """Return one JSON line per side; the first side is what the others are compared with."""
-    common = {"count": args.batch_size, **setting("gdss_speed.py", args.threads)}
+    common = {"count": args.batch_size, **setting("gdss_speed", args.threads)}
     found, base = [], statistics.median(next(iter(seconds.values())))
     for side, times in seconds.items():
         middle = statistics.median(times)
@@ -80,10 +83,19 @@ def main() -> None:
     parser.add_argument("--sides", nargs="*", default=[], metavar="RUN=SAMPLER", help="what is drawn with")
     parser.add_argument("--batch-size", type=int, default=1024, help="molecules drawn, graphs trained on (1024)")
     parser.add_argument("--repeats", type=int, default=5, help="turns of each side (default 5)")
+    parser.add_argument("--here", action="store_true", help="measure in this process, which can import the checkout")
     add_output(parser)
     args = parser.parse_args()
+    if not args.here:
+        command = [*python("gdss_speed"), *sys.argv[1:], "--here"]
+        sys.exit(subprocess.run(command, env=environment(args.threads, args.peer)).returncode)
+    measure(args)
+
+
+def measure(args: argparse.Namespace) -> None:
+    """Print the lines of drawing and of training."""
     torch.set_num_threads(args.threads)
-    store, peer = GraphStore.open(args.reference), Official(args.peer, args.checkpoint)
+    store, peer = GraphStore.open(args.reference), Official(args.checkpoint)
     ours = GDSS.preset("qm9", features=len(store.vocabulary.nodes))
     ours.fit_node_counts(store.node_histogram("train"))
     counts = ours.draw_node_counts(args.batch_size, 0)

@@ -3,8 +3,8 @@
 JSON lines: one for the distances of 40 to 40 graphs, one for the floor of all training graphs, and one for each
 descriptor and its discrepancy in the first. The samples are as many training graphs.
 
-    OMP_NUM_THREADS=1 GRAPHINV_DATA_DIR=~/data python examples/benchmarks/graph_metrics.py
-    python examples/benchmarks/graph_metrics.py --input sbm.pkl --protocol digress-2023 --repeats 3
+    OMP_NUM_THREADS=1 GRAPHINV_DATA_DIR=~/data python -m examples.benchmarks.graph_metrics
+    python -m examples.benchmarks.graph_metrics --input sbm.pkl --protocol digress-2023 --repeats 3
 """
 
 from __future__ import annotations

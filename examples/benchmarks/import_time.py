@@ -1,6 +1,6 @@
 """Time what importing graphinv adds to importing torch, in fresh processes, and print JSON lines.
 
-    python examples/benchmarks/import_time.py
+    python -m examples.benchmarks.import_time
 
 "graphinv" imports the package alone; "core" also touches the store, the graphs and GDSS; "molecules" adds RDKit.
 """

@@ -4,8 +4,8 @@ The plain way is what published code does: a hash of each graph (`weisfeiler_leh
 (`is_isomorphic`) on the graph against one of each class within its bucket. Both sides see node and edge types. Each
 set is taken with a renumbered copy: half as many classes as graphs, if no two of it are equal.
 
-    GRAPHINV_DATA_DIR=~/data OMP_NUM_THREADS=1 python examples/benchmarks/isomorphism.py
-    python examples/benchmarks/isomorphism.py --set qm9
+    GRAPHINV_DATA_DIR=~/data OMP_NUM_THREADS=1 python -m examples.benchmarks.isomorphism
+    python -m examples.benchmarks.isomorphism --set qm9
 """
 
 from __future__ import annotations

@@ -4,8 +4,8 @@ Two sets of N molecules each, drawn with a seed from one file. Plain `fcd` print
 of the protocol "gdss-2022" (ChemNet and NSPDK), each with the interval of 100 bootstrap repeats, the statistics of the
 reference not taken from a cache. One process (`fcd` starts a second one to read SMILES).
 
-    python examples/benchmarks/molecule_metrics.py --count 2000 --threads 1
-    GRAPHINV_DATA_DIR=~/data python examples/benchmarks/molecule_metrics.py --data qm9 --count 10000
+    python -m examples.benchmarks.molecule_metrics --count 2000 --threads 1
+    GRAPHINV_DATA_DIR=~/data python -m examples.benchmarks.molecule_metrics --data qm9 --count 10000
 """
 
 from __future__ import annotations

@@ -4,8 +4,8 @@ Where a file holds several lines for one row of a table, the last one counts, so
 A row that was not measured is not in the table; a file that is missing leaves a section that says so.
 
 Examples:
-  python examples/benchmarks/render_docs.py
-  python examples/benchmarks/render_docs.py --check
+  python -m examples.benchmarks.render_docs
+  python -m examples.benchmarks.render_docs --check
 """
 
 from __future__ import annotations
@@ -15,31 +15,25 @@ import json
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))
-import _aggregators_page
-import _gdss_page
-import _gpu_page
-import _pard_page
-import _sets_page
-from _pages import Line, Section
+from .pages import Line, Section, aggregators, gdss, gpu, pard, sets
 
 DOCS = Path(__file__).parents[2] / "docs" / "benchmarks"
 PAGES: dict[str, list[Section]] = {
-    "gdss.md": _gdss_page.SECTIONS,
-    "sets.md": _sets_page.SECTIONS,
-    "aggregators.md": _aggregators_page.SECTIONS,
-    "aggregator_tasks.md": _aggregators_page.TASK_SECTIONS,
-    "pard.md": _pard_page.SECTIONS,
-    "gpu.md": _gpu_page.SECTIONS,
+    "gdss.md": gdss.SECTIONS,
+    "sets.md": sets.SECTIONS,
+    "aggregators.md": aggregators.SECTIONS,
+    "aggregator_tasks.md": aggregators.TASK_SECTIONS,
+    "pard.md": pard.SECTIONS,
+    "gpu.md": gpu.SECTIONS,
 }
 
 
 def charts(folder: Path) -> dict[str, str]:
     """Return the SVG files that the pages show, by name."""
-    made = _pard_page.charts(read(folder / "pard_training.jsonl"))
-    made |= _gdss_page.charts(read(folder / "gdss_sampling.jsonl"))
-    made |= _sets_page.charts(read(folder / "subset_selection.jsonl"))
-    return made | _sets_page.compound_charts(read(folder / "compound_selection.jsonl"))
+    made = pard.charts(read(folder / "pard_training.jsonl"))
+    made |= gdss.charts(read(folder / "gdss_sampling.jsonl"))
+    made |= sets.charts(read(folder / "subset_selection.jsonl"))
+    return made | sets.compound_charts(read(folder / "compound_selection.jsonl"))
 
 
 def read(path: Path) -> list[Line]:
@@ -83,7 +77,7 @@ def task_command(line: Line) -> str:
     training, suite = line["settings"]["training"], line["suite"]
     one = f" --tasks {line['task']}" if suite == "sets" and training["steps"] != 1500 else ""
     return (
-        f"python examples/benchmarks/aggregator_tasks.py --suite {suite}{one} --steps {training['steps']} "
+        f"python -m examples.benchmarks.aggregator_tasks --suite {suite}{one} --steps {training['steps']} "
         f"--lr {training['lr']:g}"
     )
 
@@ -102,7 +96,7 @@ def main() -> None:
         elif not args.check:
             path.write_text(text)
     if stale:
-        sys.exit(f"not what the JSON lines give: {', '.join(stale)}; run python examples/benchmarks/render_docs.py")
+        sys.exit(f"not what the JSON lines give: {', '.join(stale)}; run python -m examples.benchmarks.render_docs")
 
 
 if __name__ == "__main__":

@@ -3,37 +3,24 @@
 Both have the same weights and read the same random graphs (9 rows, node counts 6..9), on one thread unless told
 otherwise; with --compile ours is measured compiled by torch as well. They run in turns, so a slow moment of the machine
 hits all; medians and quartiles are over the turns.
-Example: python examples/benchmarks/score_network.py --batch-size 128 --repeats 20
+Example: python -m examples.benchmarks.score_network --batch-size 128 --repeats 20
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import statistics
 import time
-from pathlib import Path
-from types import ModuleType
 
 import torch
 from torch import Tensor, nn
 
 from graphinv.graphs import DenseGraphs
 from graphinv.nn import ScoreNetworkA
+from tests.nn import plain_score
 
-PLAIN = Path(__file__).parents[2] / "tests" / "nn" / "plain_score.py"
 QM9 = {"features": 4, "layers": 3, "hidden": 16, "attention": 16, "edge_layers": 3}
-
-
-def load_plain() -> ModuleType:
-    """Return the transcription, a test file of the source tree."""
-    spec = importlib.util.spec_from_file_location("plain_score", PLAIN)
-    if spec is None or spec.loader is None or not PLAIN.exists():
-        raise SystemExit(f"this benchmark runs in a source checkout: {PLAIN} is missing")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def noisy_graphs(count: int, max_nodes: int, seed: int = 0) -> DenseGraphs:
@@ -65,10 +52,9 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
-    plain = load_plain()
     g = noisy_graphs(args.batch_size, args.max_nodes).to(args.device)
-    networks = {"plain": plain.PlainScoreNetworkA(**QM9), "graphinv": ScoreNetworkA(**QM9)}
-    plain.copy_network(networks["graphinv"], networks["plain"])
+    networks = {"plain": plain_score.PlainScoreNetworkA(**QM9), "graphinv": ScoreNetworkA(**QM9)}
+    plain_score.copy_network(networks["graphinv"], networks["plain"])
     networks = {name: net.to(args.device) for name, net in networks.items()}
     inputs = {"plain": (g.x, g.adj, g.mask.to(g.x.dtype)), "graphinv": (g,), "graphinv compiled": (g,)}
     if args.compile:

@@ -14,8 +14,8 @@ size and the sum of its points; mlp puts a layer of its own before the sum. --mo
 differences: shared, independent (as published), expected, first_order.
 
 Examples:
-  python examples/benchmarks/subset_selection.py --data two_moons --sizes 100 200 400 600 800 1000 --seeds 0 1 2
-  python examples/benchmarks/subset_selection.py --data gaussian_mixture --models equivset inset --mode independent
+  python -m examples.benchmarks.subset_selection --data two_moons --sizes 100 200 400 600 800 1000 --seeds 0 1 2
+  python -m examples.benchmarks.subset_selection --data gaussian_mixture --models equivset inset --mode independent
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
-from _lines import add_output, emit, setting
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -44,6 +43,8 @@ from graphinv.sets import (
     mean_jaccard,
     two_moons,
 )
+
+from .lines import add_output, emit, setting
 
 DATA: dict[str, Callable[..., SetBatch]] = {"two_moons": two_moons, "gaussian_mixture": gaussian_mixture}
 MODELS = ("random", "greedy", "deep_sets", "set_transformer", "equivset", "inset")
@@ -155,7 +156,7 @@ def main() -> None:
     if min(args.sizes) < 10:
         parser.error(f"--sizes must be at least 10, a tenth of the points is to be found; got {min(args.sizes)}")
     torch.set_num_threads(args.threads)
-    common = {"count": args.count, **setting("subset_selection.py", args.threads)}
+    common = {"count": args.count, **setting("subset_selection", args.threads)}
     todo = [(data, name, seed) for data in args.data for name in args.models for seed in args.seeds]
     for data, name, seed in tqdm(todo, unit="training", disable=None):
         for line in run(data, name, seed, args):

@@ -5,8 +5,8 @@ sampled afterwards, so that judging costs the training nothing. --no-train judge
 
 Examples:
   graphinv data build qm9 --atoms element+charge -o qm9.graphs
-  python examples/benchmarks/training_curve.py --data qm9.graphs -o runs/qm9 pard --preset qm9
-  python examples/benchmarks/training_curve.py --data qm9.graphs -o runs/qm9 --no-train --samples 10000
+  python -m examples.benchmarks.training_curve --data qm9.graphs -o runs/qm9 pard --preset qm9
+  python -m examples.benchmarks.training_curve --data qm9.graphs -o runs/qm9 --no-train --samples 10000
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def judge(folder: Path, args: argparse.Namespace, store: Any) -> dict[str, Any]:
         "sampling_seconds": out.seconds,
         "training": generator.metadata["training"],
         "graphinv": generator.metadata["graphinv"],
-        "command": "python examples/benchmarks/training_curve.py " + " ".join(sys.argv[1:]),
+        "command": "python -m examples.benchmarks.training_curve " + " ".join(sys.argv[1:]),
     }
 
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
-
 import pytest
 import torch
 
@@ -23,19 +20,8 @@ from graphinv.ops import (
     to_pairs,
 )
 from graphinv.testing import assert_close, random_graphs
+from tests.aggr import test_behaviour as matrix
 
-
-def _matrix():
-    """Return the module of the behaviour matrix; a test file cannot import its neighbour."""
-    file = Path(__file__).parents[1] / "aggr" / "test_behaviour.py"
-    spec = importlib.util.spec_from_file_location("behaviour_matrix", file)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-MATRIX = _matrix()
 PTR = torch.tensor([0, 3, 3, 4, 20, 22])
 
 KERNELS = {
@@ -64,17 +50,17 @@ def test_kernels(name, device):
 
 
 @pytest.mark.parametrize("ordered", [True, False], ids=["sorted", "any order"])
-@pytest.mark.parametrize("name", MATRIX.EVERY)
+@pytest.mark.parametrize("name", matrix.EVERY)
 def test_aggregators(name, ordered, device):
-    aggregator = MATRIX.make(name, torch.float32)
-    index = torch.repeat_interleave(torch.arange(len(MATRIX.SIZES)), torch.tensor(MATRIX.SIZES))
+    aggregator = matrix.make(name, torch.float32)
+    index = torch.repeat_interleave(torch.arange(len(matrix.SIZES)), torch.tensor(matrix.SIZES))
     if not ordered:
         index = index[torch.randperm(len(index), generator=torch.Generator().manual_seed(1))]
-    x = torch.randn(len(index), MATRIX.F, generator=torch.Generator().manual_seed(0))
+    x = torch.randn(len(index), matrix.F, generator=torch.Generator().manual_seed(0))
     seen = {}
     for d in (torch.device("cpu"), device):
         moved = aggregator.to(d)
-        out, grad = gradients(lambda y, m=moved, d=d: m(y, index.to(d), dim_size=MATRIX.GROUPS), x.to(d))
+        out, grad = gradients(lambda y, m=moved, d=d: m(y, index.to(d), dim_size=matrix.GROUPS), x.to(d))
         weights = [p.grad.cpu() for p in moved.parameters() if p.grad is not None]
         moved.zero_grad()
         seen[d.type] = [out.cpu(), grad.cpu(), *weights]
@@ -83,9 +69,9 @@ def test_aggregators(name, ordered, device):
 
 
 def test_a_layout_of_given_sizes_and_a_static_one(device):
-    sizes = torch.tensor(MATRIX.SIZES)
-    x = torch.randn(int(sizes.sum()), MATRIX.F, generator=torch.Generator().manual_seed(0))
-    aggregator = MATRIX.make("lcm_given", torch.float32)
+    sizes = torch.tensor(matrix.SIZES)
+    x = torch.randn(int(sizes.sum()), matrix.F, generator=torch.Generator().manual_seed(0))
+    aggregator = matrix.make("lcm_given", torch.float32)
     index = torch.repeat_interleave(torch.arange(len(sizes)), sizes)
     expected = aggregator(x, index, dim_size=len(sizes))
     aggregator = aggregator.to(device)

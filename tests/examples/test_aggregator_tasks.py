@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import random
-import sys
 from collections import Counter
-from pathlib import Path
-from types import ModuleType
 
 import networkx as nx
 import numpy as np
 import pytest
 import torch
 
-SCRIPT = Path(__file__).parents[2] / "examples" / "benchmarks" / "aggregator_tasks.py"
-SIBLINGS = ("_task_models", "_set_tasks", "_pna_tasks")
+from examples.benchmarks import aggregator_tasks as script
+from examples.benchmarks.tasks import models, pna
+from examples.benchmarks.tasks import sets as set_tasks
+
 KEYS = {"suite", "task", "aggregator", "seed", "params", "hidden", "steps", "train_s", "invariance_error"}
 KEYS |= {"batch_consistency_error", "torch", "threads", "settings"}
 TINY_SETS = ["--steps", "3", "--test-sets", "8", "--test-sizes", "4", "9", "--batch-size", "8", "--seeds", "1"]
@@ -24,25 +22,12 @@ TINY_PNA = ["--suite", "pna", "--steps", "3", "--seeds", "1", "--rounds", "2", "
 TINY_PNA += ["--train-graphs", "6", "--val-graphs", "4", "--test-graphs", "4", "--batch-size", "4"]
 
 
-def load() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("aggregator_tasks", SCRIPT)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(scope="module")
-def script():
-    threads = torch.get_num_threads()
-    yield load()
-    torch.set_num_threads(threads)
-    for name in SIBLINGS:
-        sys.modules.pop(name, None)
-
-
-def aggregators() -> list[str]:
-    return list(load().models.AGGREGATORS)
+@pytest.fixture(autouse=True, scope="module")
+def threads():
+    """The script sets the number of threads."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
 
 
 ORACLES = {
@@ -56,10 +41,10 @@ ORACLES = {
 
 
 @pytest.mark.parametrize("name", ORACLES)
-def test_answers_are_those_of_plain_python_and_elements_are_in_range(script, name):
-    task = script.set_tasks.TASKS[name]
+def test_answers_are_those_of_plain_python_and_elements_are_in_range(name):
+    task = set_tasks.TASKS[name]
     sizes = torch.randint(1, 20, (300,), generator=torch.Generator().manual_seed(1))
-    sets = script.set_tasks.draw_sets(task, sizes, torch.Generator().manual_seed(2))
+    sets = set_tasks.draw_sets(task, sizes, torch.Generator().manual_seed(2))
     assert torch.equal(sets.index.bincount(minlength=300), sizes)
     assert 0 <= int(sets.values.min()) and int(sets.values.max()) < 1 << task.bits
     for k, bits in enumerate(sets.answer.long().tolist()):
@@ -68,39 +53,39 @@ def test_answers_are_those_of_plain_python_and_elements_are_in_range(script, nam
 
 
 @pytest.mark.parametrize("name", ORACLES)
-def test_a_constant_answer_is_mostly_wrong_at_every_size(script, name):
-    task = script.set_tasks.TASKS[name]
+def test_a_constant_answer_is_mostly_wrong_at_every_size(name):
+    task = set_tasks.TASKS[name]
     for size in (16, 32, 64, 128):
-        sets = script.set_tasks.draw_sets(task, torch.full((500,), size), torch.Generator().manual_seed(size))
+        sets = set_tasks.draw_sets(task, torch.full((500,), size), torch.Generator().manual_seed(size))
         share = sets.answer.unique(dim=0, return_counts=True)[1].max() / 500
         assert share < (0.6 if name == "parity" else 0.5), f"{name} at {size}: {share}"
 
 
-def test_sets_of_a_seed_are_the_same_and_of_another_seed_different(script):
-    task, sizes = script.set_tasks.TASKS["median"], torch.full((20,), 9)
+def test_sets_of_a_seed_are_the_same_and_of_another_seed_different():
+    task, sizes = set_tasks.TASKS["median"], torch.full((20,), 9)
     first, again, other = (
-        script.set_tasks.draw_sets(task, sizes, torch.Generator().manual_seed(seed)).values for seed in (0, 0, 1)
+        set_tasks.draw_sets(task, sizes, torch.Generator().manual_seed(seed)).values for seed in (0, 0, 1)
     )
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
 
 
-def adjacencies(script):
+def adjacencies():
     rng = random.Random(0)
-    return [script.pna_tasks.draw_graph(size, rng) for size in (15, 18, 24) for _ in range(8)]
+    return [pna.draw_graph(size, rng) for size in (15, 18, 24) for _ in range(8)]
 
 
-def test_graphs_are_simple_symmetric_and_without_isolated_nodes(script):
-    for adjacency in adjacencies(script):
+def test_graphs_are_simple_symmetric_and_without_isolated_nodes():
+    for adjacency in adjacencies():
         assert torch.equal(adjacency, adjacency.T)
         assert not adjacency.diagonal().any()
         assert adjacency.any(1).all()
 
 
 @pytest.mark.parametrize("family_nodes", [15, 17, 24])
-def test_every_family_has_graphs_of_the_size_asked_for(script, family_nodes):
-    for family in script.pna_tasks.FAMILIES:
-        graph = script.pna_tasks._family(family, family_nodes, random.Random(3))
+def test_every_family_has_graphs_of_the_size_asked_for(family_nodes):
+    for family in pna.FAMILIES:
+        graph = pna._family(family, family_nodes, random.Random(3))
         assert sorted(graph) == list(range(family_nodes)), family
         if family in ("tree", "line", "star", "caterpillar", "lobster"):
             assert nx.is_tree(graph), family
@@ -108,12 +93,12 @@ def test_every_family_has_graphs_of_the_size_asked_for(script, family_nodes):
             assert nx.is_connected(graph), family
 
 
-def test_graph_targets_are_those_of_networkx(script):
-    graphs = [*adjacencies(script), torch.block_diag(torch.ones(3, 3), torch.ones(2, 2)).bool().fill_diagonal_(False)]
+def test_graph_targets_are_those_of_networkx():
+    graphs = [*adjacencies(), torch.block_diag(torch.ones(3, 3), torch.ones(2, 2)).bool().fill_diagonal_(False)]
     for adjacency in graphs:
         size = len(adjacency)
         feature = torch.rand(size, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
-        node, whole = script.pna_tasks.targets(adjacency, 1, feature)
+        node, whole = pna.targets(adjacency, 1, feature)
         graph = nx.from_numpy_array(adjacency.numpy().astype(int))
         paths = dict(nx.all_pairs_shortest_path_length(graph))
         assert node[:, 0].tolist() == [paths[1].get(i, -1) for i in range(size)]
@@ -125,8 +110,8 @@ def test_graph_targets_are_those_of_networkx(script):
         torch.testing.assert_close(whole, torch.tensor(expected, dtype=torch.float64))
 
 
-def test_batches_of_graphs_have_sorted_edges_in_both_directions_and_targets_up_to_one(script):
-    train, test = script.pna_tasks.load(((10, (15, 24)), (4, (25, 26))), 5, 7)
+def test_batches_of_graphs_have_sorted_edges_in_both_directions_and_targets_up_to_one():
+    train, test = pna.load(((10, (15, 24)), (4, (25, 26))), 5, 7)
     assert [len(g.graph_targets) for g in train] == [5, 5]
     for graphs in (*train, *test):
         source, target = graphs.edges
@@ -138,16 +123,16 @@ def test_batches_of_graphs_have_sorted_edges_in_both_directions_and_targets_up_t
 
 
 @pytest.mark.parametrize("budget", [8_000, 20_000, 40_000])
-def test_all_models_have_the_same_number_of_parameters_within_a_tenth(script, budget):
-    task = script.set_tasks.TASKS["second_minimum"]
-    for name in script.models.AGGREGATORS:
-        width = script.models.match_width(lambda w, n=name: script.set_tasks.SetModel(task, n, w, 0.0), budget)
-        number = script.models.count_parameters(script.set_tasks.SetModel(task, name, width, 0.0))
+def test_all_models_have_the_same_number_of_parameters_within_a_tenth(budget):
+    task = set_tasks.TASKS["second_minimum"]
+    for name in models.AGGREGATORS:
+        width = models.match_width(lambda w, n=name: set_tasks.SetModel(task, n, w, 0.0), budget)
+        number = models.count_parameters(set_tasks.SetModel(task, name, width, 0.0))
         assert abs(number - budget) <= 0.1 * budget, f"{name}: {number}"
 
 
-@pytest.mark.parametrize("name", aggregators())
-def test_three_steps_of_each_aggregator_give_a_full_line_on_sets(script, name, capsys):
+@pytest.mark.parametrize("name", list(models.AGGREGATORS))
+def test_three_steps_of_each_aggregator_give_a_full_line_on_sets(name, capsys):
     script.main([*TINY_SETS, "--tasks", "mode", "--aggregators", name])
     line = json.loads(capsys.readouterr().out)
     assert line.keys() >= KEYS | {"accuracy", "flip_share"}
@@ -159,19 +144,19 @@ def test_three_steps_of_each_aggregator_give_a_full_line_on_sets(script, name, c
         assert line["batch_consistency_error"] < 1e-4
 
 
-@pytest.mark.parametrize("name", aggregators())
-def test_three_steps_of_each_aggregator_give_a_full_line_on_graphs(script, name, capsys):
+@pytest.mark.parametrize("name", list(models.AGGREGATORS))
+def test_three_steps_of_each_aggregator_give_a_full_line_on_graphs(name, capsys):
     script.main([*TINY_PNA, "--aggregators", name])
     line = json.loads(capsys.readouterr().out)
     assert line.keys() >= KEYS | {"log10_mse", "best_step"}
     assert line["log10_mse"].keys() == {"15-24", "25-26"}
     row = line["log10_mse"]["15-24"]
-    targets = [*script.pna_tasks.NODE_TARGETS, *script.pna_tasks.GRAPH_TARGETS]
+    targets = [*pna.NODE_TARGETS, *pna.GRAPH_TARGETS]
     assert row.keys() == {*targets, "mean"}
     assert row["mean"] == pytest.approx(sum(row[target] for target in targets) / 6, abs=1e-2)
 
 
-def test_a_run_is_the_same_when_repeated(script, capsys):
+def test_a_run_is_the_same_when_repeated(capsys):
     command = [*TINY_SETS, "--tasks", "second_minimum", "--aggregators", "lcm_gru_random"]
     lines = []
     for _ in range(2):
@@ -182,7 +167,7 @@ def test_a_run_is_the_same_when_repeated(script, capsys):
     assert lines[0] == lines[1]
 
 
-def test_resume_makes_only_the_runs_that_are_missing_with_these_settings(script, tmp_path, capsys):
+def test_resume_makes_only_the_runs_that_are_missing_with_these_settings(tmp_path, capsys):
     out = tmp_path / "results.jsonl"
     command = [*TINY_SETS, "--tasks", "mode", "--out", str(out)]
     script.main([*command, "--aggregators", "sum"])
@@ -194,7 +179,7 @@ def test_resume_makes_only_the_runs_that_are_missing_with_these_settings(script,
     assert made == [("sum", 3), ("max", 3), ("sum", 2)]
 
 
-def test_an_existing_file_is_not_appended_to_without_resume(script, tmp_path, capsys):
+def test_an_existing_file_is_not_appended_to_without_resume(tmp_path, capsys):
     out = tmp_path / "results.jsonl"
     out.write_text("")
     with pytest.raises(SystemExit):
@@ -202,14 +187,14 @@ def test_an_existing_file_is_not_appended_to_without_resume(script, tmp_path, ca
     assert "--resume" in capsys.readouterr().err
 
 
-def test_a_spent_budget_names_what_is_missing(script, capsys):
+def test_a_spent_budget_names_what_is_missing(capsys):
     script.main([*TINY_SETS, "--tasks", "mode", "--aggregators", "sum", "max", "--budget-minutes", "-1"])
     captured = capsys.readouterr()
     assert captured.out == ""
     assert "mode sum seed 0" in captured.err and "mode max seed 0" in captured.err
 
 
-def test_tables_show_missing_runs_as_missing(script, tmp_path, capsys):
+def test_tables_show_missing_runs_as_missing(tmp_path, capsys):
     out = tmp_path / "results.jsonl"
     script.main([*TINY_SETS, "--tasks", "mode", "--aggregators", "sum", "--out", str(out)])
     capsys.readouterr()
@@ -222,7 +207,7 @@ def test_tables_show_missing_runs_as_missing(script, tmp_path, capsys):
     assert all("0 of 2 | missing" in line for line in second.splitlines() if line.startswith(("| sum", "| max")))
 
 
-def test_tables_give_mean_and_deviation_over_seeds(script):
+def test_tables_give_mean_and_deviation_over_seeds():
     settings = {"task": "mode", "aggregator": "sum", "training": {"steps": 5}}
     line = {
         "suite": "sets",
@@ -245,14 +230,14 @@ def test_tables_give_mean_and_deviation_over_seeds(script):
     "wrong",
     [["--tasks", "maximum"], ["--aggregators", "suum"], ["--resume"], ["--steps", "0"], ["--extrapolate", "30-25"]],
 )
-def test_wrong_arguments_end_with_one_line_that_helps(script, wrong, capsys):
+def test_wrong_arguments_end_with_one_line_that_helps(wrong, capsys):
     with pytest.raises(SystemExit):
         script.main(wrong)
     message = capsys.readouterr().err
     assert any(word in message for word in ("there are:", "name one", "at least 1", "'30-25'"))
 
 
-def test_a_table_of_a_wrong_file_says_so(script, tmp_path, capsys):
+def test_a_table_of_a_wrong_file_says_so(tmp_path, capsys):
     with pytest.raises(SystemExit, match="not a file"):
         script.main(["--table", str(tmp_path / "none.jsonl")])
     (tmp_path / "other.jsonl").write_text('{"bad": 1}\nnot json\n')

@@ -1,15 +1,23 @@
 """The scripts of examples/benchmarks on aggregators run, measure what they say, and the pages match their lines."""
 
 import json
+import os
+import re
+import subprocess
 import sys
+from pathlib import Path
 
-import _aggregators_page as pages
-import aggregator_behaviour as matrix
-import aggregators
-import block_order
 import pytest
-import render_docs as render
 import torch
+
+from examples.benchmarks import aggregator_behaviour as matrix
+from examples.benchmarks import aggregators, block_order
+from examples.benchmarks import render_docs as render
+from examples.benchmarks.lines import environment, python
+from examples.benchmarks.pages import aggregators as pages
+from examples.benchmarks.pages import number
+
+ROOT = Path(__file__).parents[2]
 
 
 def run(module, monkeypatch, *arguments):
@@ -22,7 +30,31 @@ def test_help_shows_examples(module, monkeypatch, capsys):
     with pytest.raises(SystemExit) as end:
         run(module, monkeypatch, "--help")
     assert end.value.code == 0
-    assert "python examples/benchmarks/" in capsys.readouterr().out
+    assert "python -m examples.benchmarks." in capsys.readouterr().out
+
+
+def test_every_command_in_the_documentation_names_a_module_that_can_be_run():
+    pages = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), *sorted((ROOT / "examples").rglob("*.py"))]
+    texts = {page: page.read_text(encoding="utf-8") for page in pages}
+    assert not [page for page, text in texts.items() if re.search(r"python examples/benchmarks", text)]
+    names = {name for text in texts.values() for name in re.findall(r"python -m examples\.benchmarks\.(\w+)", text)}
+    assert len(names) > 15
+    for name in names:
+        assert "\ndef main(" in (ROOT / "examples" / "benchmarks" / f"{name}.py").read_text(encoding="utf-8")
+
+
+def test_a_module_starts_itself_with_a_checkout_it_can_import(tmp_path, monkeypatch):
+    (tmp_path / "only_there.py").write_text("print('imported')")
+    monkeypatch.setenv("PYTHONPATH", "elsewhere")
+    env = environment(2, tmp_path)
+    assert env["OMP_NUM_THREADS"] == "2" and env["PYTHONPATH"].endswith(f"{os.pathsep}elsewhere")
+    command = [sys.executable, "-c", "import only_there"]
+    assert subprocess.run(command, env=env, capture_output=True, text=True, check=True).stdout == "imported\n"
+    command = [*python("import_time"), "--help"]
+    assert (
+        "python -m examples.benchmarks.import_time"
+        in subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    )
 
 
 @pytest.mark.parametrize("scale", [1.0, 0.1, 0.01, 0.001, 0.0001])
@@ -149,4 +181,4 @@ def test_the_last_line_of_a_row_counts():
     ("value", "text"), [(None, ""), (0.0441, "0.0441"), (1.5, "1.50"), (15.13, "15.1"), (343.2, "343"), (2729, "2,729")]
 )
 def test_numbers_have_three_digits(value, text):
-    assert pages.number(value) == text
+    assert number(value) == text

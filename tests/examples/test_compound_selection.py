@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import sys
 
-import compound_selection as script
 import pytest
 import torch
 
 import graphinv
+from examples.benchmarks import compound_selection as script
 from graphinv.compounds import drug_likeness
 from graphinv.sets import mean_jaccard, top_k
 

@@ -7,12 +7,12 @@ import json
 import sys
 from xml.etree import ElementTree
 
-import _gdss_page as page
-import gdss_generic
-import gdss_sampling as script
-import gdss_speed as speed
 import pytest
 
+from examples.benchmarks import gdss_generic
+from examples.benchmarks import gdss_sampling as script
+from examples.benchmarks import gdss_speed as speed
+from examples.benchmarks.pages import gdss as page
 from graphinv import testing
 from graphinv.data import GraphStore
 from graphinv.models import GDSS, GDSSConfig, SamplerConfig
@@ -96,7 +96,7 @@ def test_sides_take_turns_and_are_compared_with_the_first(monkeypatch):
     assert [(line["side"], line["times"], line["per_cpu_s"]) for line in lines] == [
         ("peer", 1.0, 21.33), ("ours", 3.0, 64.0)
     ]  # fmt: skip
-    assert lines[0]["command"] == "python examples/benchmarks/gdss_speed.py --peer GDSS --sides run=s4:9 run/last=s4:9"
+    assert lines[0]["command"] == "python -m examples.benchmarks.gdss_speed --peer GDSS --sides run=s4:9 run/last=s4:9"
     assert page.speed(lines) == [["`peer`", "64", "21", "1.00"], ["`ours`", "64", "64", "3.00"]]
 
 

@@ -5,25 +5,24 @@ from __future__ import annotations
 import json
 import sys
 
-import _gpu_cases as cases
-import _gpu_page as page
-import gpu
 import pytest
 import torch
 
+from examples.benchmarks import gpu
+from examples.benchmarks.pages import gpu as page
 from graphinv.ops import available_backends
 
 
 @pytest.mark.parametrize("kind", ["uniform", "power_law"])
 def test_groups_hold_all_rows_and_the_largest_a_tenth(kind):
-    sizes = cases.sizes(kind, 160_000)
+    sizes = gpu.sizes(kind, 160_000)
     assert int(sizes.sum()) == 160_000 and int(sizes.min()) >= 1
     assert int(sizes.max()) == (16 if kind == "uniform" else 16_000)
 
 
 def test_figures_follow_from_counts_and_seconds():
     machine = gpu.Machine(torch.device("cpu"), 1e10, {torch.float32: 1e12})
-    case = cases.Case("c", {}, bytes=2e9, flops=5e11, items=10)
+    case = gpu.Case("c", {}, bytes=2e9, flops=5e11, items=10)
     found = gpu.line(case, "ours", 0.5, 2.0, machine)
     assert (found["gb_per_s"], found["of_copy"], found["times"]) == (4.0, 0.4, 4.0)
     assert (found["tflop_per_s"], found["of_matmul"], found["items_per_s"]) == (1.0, 1.0, 20.0)
@@ -34,13 +33,13 @@ def test_a_side_that_cannot_run_says_why_and_the_next_is_the_reference():
         raise RuntimeError("out of memory\nat length")
 
     machine = gpu.Machine(torch.device("cpu"), 1.0, {})
-    lines = list(gpu.measured(cases.Case("c", {"a": fails, "b": lambda: None}), machine, 0.0))
+    lines = list(gpu.measured(gpu.Case("c", {"a": fails, "b": lambda: None}), machine, 0.0))
     assert lines[0]["error"] == "out of memory" and lines[1]["times"] == 1.0
 
 
 def test_after_its_time_a_side_is_left_out():
     machine = gpu.Machine(torch.device("cpu"), 1.0, {})
-    (found,) = gpu.measured(cases.Case("c", {"a": lambda: 1 / 0}), machine, 0.0, until=0.0)
+    (found,) = gpu.measured(gpu.Case("c", {"a": lambda: 1 / 0}), machine, 0.0, until=0.0)
     assert "time was over" in found["error"]
 
 

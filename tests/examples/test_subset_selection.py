@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import sys
 
-import _sets_page as page
 import pytest
-import subset_selection as script
 import torch
 
+from examples.benchmarks import subset_selection as script
+from examples.benchmarks.pages import sets as page
 from graphinv.sets import SetBatch, mean_jaccard, two_moons
 
 TINY = "--data two_moons --count 40 --epochs 2 --channels 16 --hidden 16 --lr 0.003 --seeds 3".split()

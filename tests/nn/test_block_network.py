@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -15,6 +13,7 @@ from graphinv.nn.block_context import BlockContext
 from graphinv.nn.block_layout import ParallelLayout
 from graphinv.nn.block_network import BlockInput, BlockNetwork, NewBlock
 from graphinv.testing import assert_causal, assert_close
+from tests.nn import plain_pard as plain
 
 NODES, EDGES, MOST = 3, 2, 8
 SETTINGS = BlockSettings(NODES, EDGES, MOST, node_dim=16, edge_dim=8, layers=2, heads=2)
@@ -379,14 +378,6 @@ LEAVES = {
 }  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def plain():
-    spec = importlib.util.spec_from_file_location("plain_pard", Path(__file__).with_name("plain_pard.py"))
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def own_name(name):
     """Return the name in ``Trunk`` of a parameter or buffer of the plain trunk."""
     parts = name.split(".")
@@ -402,7 +393,7 @@ def own_name(name):
     return ".".join({"first": "0", "second": "2"}.get(p, p) for p in parts)
 
 
-def plain_trunk(plain, net):
+def plain_trunk(net):
     s = net.settings
     kind = {"batch": "legacy_batch"}.get(s.norm, s.norm)
     trunk = plain.PlainTrunk(s.node_dim, s.edge_dim, s.layers, s.heads, kind).double().train(net.training)
@@ -425,10 +416,10 @@ def dense_rows(net, g):
 
 @pytest.mark.parametrize(("norm", "training"), [("layer", False), ("batch", False), ("batch", True)])
 @torch.no_grad()
-def test_the_trunk_equals_its_plain_transcription_over_all_four_n_squared_pairs(plain, norm, training):
+def test_the_trunk_equals_its_plain_transcription_over_all_four_n_squared_pairs(norm, training):
     net, g = network(norm).train(training), random_input(MIXED[:3])
     x, pairs, block, virtual = dense_rows(net, g)
-    trunk = plain_trunk(plain, net)
+    trunk = plain_trunk(net)
     nodes, edges = trunk(x, pairs, plain.read_mask(block, virtual))
     layout, size = ParallelLayout(g.block, g.mask), g.block.size(1)
     apart = (g.block.unsqueeze(2) - g.block.unsqueeze(1)).abs()
@@ -450,12 +441,12 @@ def test_the_trunk_equals_its_plain_transcription_over_all_four_n_squared_pairs(
 
 
 @torch.no_grad()
-def test_the_logits_equal_their_plain_transcription(plain):
+def test_the_logits_equal_their_plain_transcription():
     net, g = network("layer"), random_input(MIXED[:3], seed=2)
     s, d, size = net.settings, net.denoiser, g.block.size(1)
     x, pairs, block, virtual = dense_rows(net, g)
     read = plain.read_mask(block, virtual)
-    x, pairs = plain_trunk(plain, net)(x, pairs, read)
+    x, pairs = plain_trunk(net)(x, pairs, read)
     u = torch.nn.functional.silu(d.summary(torch.cat([plain.nodes_of_pairs(pairs, read), x], -1)))
     combine = plain.PlainCombiner(s.node_dim, s.edge_dim, 2 * s.edge_dim).double()
     combine.edge, combine.node_gate, combine.edge_gate = d.pair_part, d.node_gate, d.pair_gate

@@ -16,39 +16,25 @@ What differs by design, and how the tests set both sides to the same values:
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 from torch import nn
 from torch.nn.functional import log_softmax, one_hot, softmax
 
+from examples.benchmarks.peers import plain_pard as formulas
 from graphinv.diffusion import DiscreteDiffusion
 from graphinv.nn.block import BlockSettings
 from graphinv.nn.block_layout import ParallelLayout
 from graphinv.nn.block_network import BlockInput, BlockNetwork
 from graphinv.nn.embed import time_waves
 from graphinv.ops.pairs import to_pairs
+from tests.nn import plain_pard as plain
 
-ROOT = Path(__file__).parents[2]
 NODES, EDGES, MOST = 3, 2, 9
 WIDTH, EDGE_WIDTH, LAYERS, HEADS, STEPS = 12, 6, 3, 3, 10
 SIZES = [[2, 1, 3], [1, 1, 1, 1, 1, 1], [4], [3, 2], [1]]
 norms = pytest.mark.parametrize(("norm", "plain_norm"), [("layer", "layer"), ("batch", "legacy_batch")])
 
-
-def load(name, path):
-    spec = importlib.util.spec_from_file_location(name, path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
-
-
-plain = load("plain_pard", ROOT / "tests" / "nn" / "plain_pard.py")
-formulas = load("plain_pard_formulas", ROOT / "examples" / "benchmarks" / "_plain_pard.py")
 
 RENAMED = {
     "transformer": {

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable
-from pathlib import Path
 
-from _pages import Line, Section, markdown, number
+from .. import aggregator_tasks as tasks
+from . import Line, Section, markdown, number
 
 BEHAVIOUR = {
     "batch": "batch-mate joins",
@@ -77,11 +76,6 @@ def task_tables(suite: str) -> Callable[[list[Line]], str]:
     """Return what makes the tables of aggregator_tasks.py, one per task."""
 
     def tables(lines: list[Line]) -> str:
-        spec = importlib.util.spec_from_file_location(
-            "aggregator_tasks", Path(__file__).with_name("aggregator_tasks.py")
-        )
-        tasks = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(tasks)
         seeds = sorted({line["seed"] for line in lines})
         known = [name for name in tasks.models.AGGREGATORS if any(line["aggregator"] == name for line in lines)]
         return "\n".join(tasks.table(lines, suite, task, known, seeds) for task in tasks.TASKS[suite])

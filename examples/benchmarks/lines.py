@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 import shlex
 import sys
@@ -26,10 +27,23 @@ def machine() -> str:
 
 def command_line(script: str) -> str:
     """Return the command of this run, without its output file and with the names alone of folders and stores."""
-    arguments = sys.argv[1:]
+    arguments = [a for a in sys.argv[1:] if a != "--here"]  # which a script adds for itself
     kept = [a for before, a in zip(["", *arguments], arguments, strict=False) if "--out" not in (before, a)]
     names = (name_of(a) if "=" not in a else f"{name_of(a.split('=')[0])}={a.split('=', 1)[1]}" for a in kept)
-    return shlex.join(["python", f"examples/benchmarks/{script}", *names])
+    return shlex.join(["python", "-m", f"{__package__}.{script}", *names])
+
+
+def python(script: str) -> list[str]:
+    """Return what starts ``script`` of this package in a process of its own."""
+    return [sys.executable, "-m", f"{__package__}.{script}"]
+
+
+def environment(threads: int, checkout: Path | None = None) -> dict[str, str]:
+    """Return the environment of such a process: its threads, and ``checkout``, whose modules it can import."""
+    env = {**os.environ, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
+    if checkout is not None:
+        env["PYTHONPATH"] = os.pathsep.join([str(checkout.resolve()), *filter(None, [env.get("PYTHONPATH")])])
+    return env
 
 
 def name_of(argument: str) -> str:

@@ -18,10 +18,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from _plain_pard import Batch, Molecule, Setting, random_graph
 from torch import Tensor
 from torch_geometric.data import Batch as PygBatch
 from torch_geometric.data import Data
+
+from .plain_pard import Batch, Molecule, Setting, random_graph
 
 
 def scatter_add(
@@ -78,7 +79,6 @@ def load(path: Path) -> tuple[Any, Any]:
         raise SystemExit(f"--peer needs a checkout of LingxiaoShawn/Pard: {path}/pard/parallel/task.py is missing")
     stand_in("torch_scatter", scatter, scatter_add, scatter_max)
     stand_in("einops", rearrange)
-    sys.path.insert(0, str(path))
     warnings.filterwarnings("ignore", message=".*non-tuple sequence.*|.*self.log.*")
     return importlib.import_module("pard.parallel.task"), importlib.import_module("pard.parallel.transform")
 

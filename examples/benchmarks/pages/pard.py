@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import statistics
 
-from _chart import line_chart
-from _pages import Line, Section, markdown, number
+from . import Line, Section, markdown, number
+from .chart import line_chart
 
 CURVES = {
     "valid_strict": "strictly valid",

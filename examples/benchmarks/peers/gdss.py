@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import sys
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
@@ -23,12 +22,11 @@ class Official:
     """The networks and processes of one official checkpoint.
 
     Args:
-        folder: a checkout of harryjo97/GDSS.
-        file: one of its checkpoints, such as checkpoints/QM9/gdss_qm9.pth, with VE processes for both fields.
+        file: a checkpoint of harryjo97/GDSS, whose code this process can import, such as checkpoints/QM9/gdss_qm9.pth,
+            with VE processes for both fields.
     """
 
-    def __init__(self, folder: Path, file: Path) -> None:
-        sys.path.insert(0, str(folder))
+    def __init__(self, file: Path) -> None:
         import losses
         import sde
         import solver

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from _pages import Line, Section, markdown, number
+from . import Line, Section, markdown, number
 
 FIGURES = {
     "seconds": "seconds",

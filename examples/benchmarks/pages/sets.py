@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 import statistics
 
-from _chart import Point, cost_chart, row_chart
-from _pages import Line, Section, markdown
+from . import Line, Section, markdown
+from .chart import Point, cost_chart, row_chart
 
 Key = tuple[str, str, str, str]  # data, model, encoder, mode
 MODES = {"": "", "shared": "shared", "independent": "independent", "expected": "expected", "first_order": "first order"}

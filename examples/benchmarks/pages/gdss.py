@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import statistics
 
-from _chart import Point, cost_chart
-from _pages import Line, Section, markdown
+from . import Line, Section, markdown
+from .chart import Point, cost_chart
 
 
 def groups(lines: list[Line]) -> dict[tuple[str, str], list[Line]]:

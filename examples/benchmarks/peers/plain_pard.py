@@ -6,18 +6,15 @@ mask, a separate network of block sizes, and sampling that recomputes the whole 
 
 from __future__ import annotations
 
-import importlib.util
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from types import ModuleType
 
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, kl_div, log_softmax, one_hot, pad, softmax
 
-ORACLE = Path(__file__).parents[2] / "tests" / "nn" / "plain_pard.py"
+from tests.nn import plain_pard as networks
 
 
 @dataclass(frozen=True)
@@ -68,16 +65,6 @@ class Batch:
     def degree(self) -> Tensor:
         """Degree of each row's block, [B, N]."""
         return self.degrees.gather(1, self.block.clamp(min=0))
-
-
-def load_oracle() -> ModuleType:
-    """Return the plain network, a test file of the source tree."""
-    spec = importlib.util.spec_from_file_location("plain_pard", ORACLE)
-    if spec is None or spec.loader is None or not ORACLE.exists():
-        raise SystemExit(f"this benchmark runs in a source checkout: {ORACLE} is missing")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def peel(edges: Tensor, hops: int) -> tuple[Tensor, list[int], list[int]]:
@@ -177,12 +164,11 @@ class Plain:
     """Two plain networks over ``molecules``: what trains, samples and takes one denoising step."""
 
     def __init__(self, molecules: Sequence[Molecule], setting: Setting) -> None:
-        oracle = load_oracle()
-        self.molecules, self.setting, self.read = list(molecules), setting, oracle.read_mask
+        self.molecules, self.setting, self.read = list(molecules), setting, networks.read_mask
         shape = (setting.classes, setting.width, setting.edge_width, setting.layers, setting.heads)
         tables = {"max_blocks": setting.max_blocks, "degrees": setting.degrees, "norm": setting.norm}
-        self.denoiser = oracle.PlainDenoiser(*shape, steps=setting.steps, **tables)
-        self.blocks = oracle.PlainBlockModel(*shape, sizes=setting.sizes, **tables)
+        self.denoiser = networks.PlainDenoiser(*shape, steps=setting.steps, **tables)
+        self.blocks = networks.PlainBlockModel(*shape, sizes=setting.sizes, **tables)
         self.nets = (self.denoiser, self.blocks)
         self.optimizers = [torch.optim.AdamW(net.parameters(), lr=setting.rate) for net in self.nets]
         self.clean, self.doubled = (dense(self.molecules, setting, copies) for copies in (False, True))

@@ -18,11 +18,12 @@ from typing import Any
 
 import networkx as nx
 import torch
-from _task_models import AGGREGATORS, Training, count_parameters, finite, fit, match_width, result_width
 from torch import Tensor, nn
 from torch_geometric.utils import scatter
 
 from graphinv.aggr import batch_consistency_error, invariance_error
+
+from .models import AGGREGATORS, Training, count_parameters, finite, fit, match_width, result_width
 
 NODE_TARGETS = ("sssp", "eccentricity", "laplacian")
 GRAPH_TARGETS = ("connected", "diameter", "spectral_radius")

@@ -16,7 +16,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from _task_models import (
+from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+from graphinv.aggr import batch_consistency_error, invariance_error
+
+from .models import (
     AGGREGATORS,
     SOFTLY_INVARIANT,
     Training,
@@ -26,10 +31,6 @@ from _task_models import (
     match_width,
     result_width,
 )
-from torch import Tensor, nn
-from torch.nn.functional import binary_cross_entropy_with_logits
-
-from graphinv.aggr import batch_consistency_error, invariance_error
 
 KTH = 4
 ALPHABET = 8

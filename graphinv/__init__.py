@@ -5,6 +5,7 @@ Everything below is imported on first use, so that importing graphinv costs next
 
 from __future__ import annotations
 
+import warnings
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -28,23 +29,27 @@ _HOME = {
     "TrainConfig": "graphinv.training",
     "Vocabulary": "graphinv.data",
     "block_order": "graphinv.diffusion",
-    "build_dataset": "graphinv.mol",
-    "build_graphs": "graphinv.data",
-    "build_store": "graphinv.mol",
+    "build": "graphinv.pipeline",
     "evaluate": "graphinv.metrics.evaluation",
+    "load": "graphinv.pipeline",
     "train": "graphinv.training",
+}
+_OLD = {  # name: where it lives, and what takes its place
+    "build_dataset": ("graphinv.mol", "graphinv.build"),
+    "build_graphs": ("graphinv.data", "graphinv.build"),
+    "build_store": ("graphinv.mol", "graphinv.build"),
 }
 
 if TYPE_CHECKING:
     from graphinv.aggr import GroupLayout, LCMAggregation, MonoidBankAggregation
-    from graphinv.data import GraphLoader, GraphStore, Vocabulary, build_graphs
+    from graphinv.data import GraphLoader, GraphStore, Vocabulary
     from graphinv.diffusion import block_order
     from graphinv.errors import GraphinvError
     from graphinv.graphs import DenseGraphs, GraphBatch
     from graphinv.metrics.evaluation import evaluate
     from graphinv.models import GDSS, PARD, GraphGenerator
-    from graphinv.mol import MoleculeCodec, build_dataset, build_store
-    from graphinv.pipeline import MoleculeGenerator, Samples
+    from graphinv.mol import MoleculeCodec
+    from graphinv.pipeline import MoleculeGenerator, Samples, build, load
     from graphinv.training import TrainConfig, train
 
 __all__ = [
@@ -65,10 +70,9 @@ __all__ = [
     "TrainConfig",
     "Vocabulary",
     "block_order",
-    "build_dataset",
-    "build_graphs",
-    "build_store",
+    "build",
     "evaluate",
+    "load",
     "train",
 ]
 
@@ -80,6 +84,12 @@ def __getattr__(name: str) -> Any:
         value = getattr(import_module(_HOME[name]), name)
         globals()[name] = value
         return value
+    if name in _OLD:
+        home, new = _OLD[name]
+        warnings.warn(
+            f"graphinv.{name} is now {new}; the old name goes in version 0.2", DeprecationWarning, stacklevel=2
+        )
+        return getattr(import_module(home), name)
     raise AttributeError(f"module 'graphinv' has no attribute {name!r}; it has {', '.join(__all__)}")
 
 

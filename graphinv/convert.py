@@ -23,7 +23,8 @@ from graphinv.data import GraphStore, Vocabulary
 from graphinv.data._safe_pickle import load_tensors
 from graphinv.data.readers import file_sha256
 from graphinv.errors import CheckpointError, GraphinvError, InputError
-from graphinv.models import GDSS, GDSSConfig, SamplerConfig, gdss_preset, gdss_presets
+from graphinv.models import GDSS, GDSSConfig, SamplerConfig
+from graphinv.models.gdss.presets import PRESETS
 
 __all__ = ["gdss"]
 
@@ -50,7 +51,7 @@ def gdss(
     Args:
         path: a ``.pth`` file of the official code, of any of its variants: with or without averaged weights, saved
             from several devices, with either node network.
-        output: the run directory to make, for ``graphinv sample`` and ``graphinv.MoleculeGenerator.load``.
+        output: the run directory to make, for ``graphinv sample`` and ``graphinv.load``.
         weights: "raw", "ema" (averaged), or "official": what the checkpoint's own settings sample with.
         sampler: "default" is this library's; "paper" follows the official code: its solver and step count, norms over
             the batch, no closing denoising step, atoms by threshold.
@@ -130,7 +131,7 @@ def _config(content: Mapping[str, Any], sampler: Sampler, where: str) -> GDSSCon
     if differing or any(net.get("conv", "GCN") != "GCN" for net in (x, adj)):
         raise CheckpointError(f"{where}: networks that differ in {differing} or whose conv is not GCN do not exist")
     return GDSSConfig(
-        features=operator.index(x["max_feat_num"]),
+        node_types=operator.index(x["max_feat_num"]),
         max_nodes=operator.index(adj["max_node_num"]),
         node_input=inputs,  # type: ignore[arg-type]
         node_sde=sde["x"]["type"].lower(),
@@ -153,7 +154,7 @@ def _config(content: Mapping[str, Any], sampler: Sampler, where: str) -> GDSSCon
 def _sampler(settings: Mapping[str, Any], network: str, wanted: Sampler) -> SamplerConfig:
     """Return the sampler of the file, else of the preset of its data; corrector settings are the paper's in both."""
     name = settings["data"]["data"].lower() + ("-gmh" if network == "ScoreNetworkX_GMH" else "")
-    known = gdss_preset(name) if name in (preset.lower() for preset in gdss_presets()) else None
+    known = {key.lower(): preset for key, preset in PRESETS.items()}.get(name)
     given, steps = settings.get("sampler"), operator.index(settings["sde"]["adj"]["num_scales"])
     if wanted == "default":
         if known is not None:
@@ -242,9 +243,9 @@ def _vocabulary(config: GDSSConfig, name: str, data: GraphStore | None, where: s
         raise CheckpointError(f"{where}: trained on {name!r}, whose atoms are not known; give data, the store of it")
     bonds = ("single", "double", "triple")
     vocabulary = Vocabulary(tuple(_ATOMS[name].split()), bonds, "element") if data is None else data.vocabulary
-    if len(vocabulary.nodes) != config.features or vocabulary.edges != bonds:
+    if len(vocabulary.nodes) != config.node_types or vocabulary.edges != bonds:
         raise CheckpointError(
-            f"{where}: {config.features} types of atoms and bonds {bonds}, and the vocabulary of the data has "
+            f"{where}: {config.node_types} types of atoms and bonds {bonds}, and the vocabulary of the data has "
             f"{list(vocabulary.nodes)} and {list(vocabulary.edges)}"
         )
     return vocabulary
@@ -254,5 +255,4 @@ def _write(model: GDSS, output: Path, metadata: dict[str, Any]) -> None:
     if output.exists():
         raise InputError(f"{output} exists; choose another directory for the converted run")
     with atomic_directory(output) as folder:
-        (folder / "best").mkdir()
         model.save(folder / "best", metadata=metadata)

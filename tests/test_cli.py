@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import inspect
 import json
 import os
 import shutil
@@ -15,7 +14,7 @@ import torch
 
 from graphinv.cli import main
 from graphinv.data import GraphStore, community_graphs, read_graphs, write_graphs
-from graphinv.models import GDSS, PARD, PARD_TRAINING, pard_preset
+from graphinv.models import GDSS, PARD
 from graphinv.mol import MoleculeCodec
 from graphinv.ops import available_backends, current_backend
 
@@ -97,7 +96,7 @@ def test_every_line_is_kept_or_counted_with_its_reason(store, folder, capsys):
 
 def test_sizes_of_the_model_are_read_off_the_store(run):
     config = json.loads((run / "last" / "config.json").read_text())["config"]
-    assert config["features"] == 3 and config["max_nodes"] == 4 and config["sampler"]["steps"] == 6
+    assert config["node_types"] == 3 and config["max_nodes"] == 4 and config["sampler"]["steps"] == 6
 
 
 def test_sample_writes_one_line_each_and_a_picture_and_evaluate_counts_them_all(run, store, folder, capsys):
@@ -135,7 +134,7 @@ def test_training_goes_on_only_when_asked_to(run, store, capsys):
 
 
 def test_a_store_with_another_vocabulary_cannot_train_a_model_of_this_one(store, folder, capsys):
-    args = ["train", "gdss", "--data", str(store), "-o", str(folder / "other"), "--model.features", "7", *TINY]
+    args = ["train", "gdss", "--data", str(store), "-o", str(folder / "other"), "--model.node_types", "7", *TINY]
     assert "node types" in failing(capsys, *args)
     assert not (folder / "other").exists()
 
@@ -244,9 +243,9 @@ def test_the_help_of_sample_names_devices_and_sizes_that_there_are(capsys):
     with pytest.raises(SystemExit):
         main(["sample", "--help"])
     told = " ".join(capsys.readouterr().out.split())
-    assert "cpu or cuda" in told and "mps" not in told and "graphs (gdss, 1024) or blocks (pard, 512)" in told
-    for model, size in ((GDSS, 1024), (PARD, 512)):
-        assert inspect.signature(model.sample).parameters["batch_size"].default == size
+    assert "cpu or cuda" in told and "mps" not in told
+    assert (GDSS.default_batch_size, PARD.default_batch_size) == (1024, 512)
+    assert "graphs per network call; unless given 1024 (gdss), 512 (pard)" in told
 
 
 def test_an_unknown_flag_ends_with_status_2(store, folder):
@@ -344,7 +343,7 @@ def test_the_known_data_sets_are_listed(capsys):
 def test_pard_takes_types_and_size_off_the_store_and_the_rest_of_the_preset(pard):
     config = config_of(pard)
     assert (config["node_types"], config["edge_types"], config["max_nodes"]) == (3, 3, 4)
-    assert config["sampler"]["steps"] == 5 and config["ce_weight"] == pard_preset("smallmol").model.ce_weight
+    assert config["sampler"]["steps"] == 5 and config["ce_weight"] == PARD.preset_settings("smallmol").model.ce_weight
     training = json.loads((pard / "train.json").read_text())
     assert training["optimizer"] == "adamw" and training["warmup"] == 2
 
@@ -408,7 +407,7 @@ def test_pard_refuses_a_store_that_it_does_not_fit(store, pard, folder, capsys):
 def test_pard_without_a_preset_trains_with_settings_of_its_own(plain_pard):
     written = json.loads((plain_pard / "train.json").read_text())
     given = ("max_epochs", "batch_size")  # on the command line
-    assert {k: v for k, v in PARD_TRAINING.items() if k not in given}.items() <= written.items()
+    assert {k: v for k, v in PARD.training_defaults.items() if k not in given}.items() <= written.items()
     assert (written["max_epochs"], written["batch_size"]) == (1, 16)
 
 

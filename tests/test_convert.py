@@ -14,9 +14,9 @@ from graphinv.cli import main
 from graphinv.data import GraphStore, Vocabulary
 from graphinv.errors import CheckpointError, InputError
 from graphinv.graphs import DenseGraphs
-from graphinv.models import GDSSConfig, gdss_preset
+from graphinv.models import GDSS, GDSSConfig
 from graphinv.mol import build_store
-from graphinv.pipeline import MoleculeGenerator, load_generator
+from graphinv.pipeline import MoleculeGenerator, load
 
 VOCABULARY = Vocabulary(("C", "N", "O", "S"), ("single", "double", "triple"), "element")
 OFFICIAL = {"vp": "VP", "ve": "VE", "subvp": "subVP"}
@@ -39,9 +39,9 @@ def description(c: GDSSConfig, data: str) -> dict:
     """The settings that the official code keeps beside the weights of a model of configuration ``c``."""
     shared = {"num_linears": c.mlp_layers, "c_init": 2, "c_hid": 8, "c_final": 4, "adim": c.attention, "num_heads": 4}
     shared["conv"] = "GCN"
-    x = {"model_type": "ScoreNetworkX", "max_feat_num": c.features, "depth": c.node_depth, "nhid": c.node_hidden}
+    x = {"model_type": "ScoreNetworkX", "max_feat_num": c.node_types, "depth": c.node_depth, "nhid": c.node_hidden}
     x |= {**shared, "model_type": "ScoreNetworkX_GMH"} if c.node_network == "gmh" else {}
-    adj = {"model_type": "ScoreNetworkA", "max_feat_num": c.features, "max_node_num": c.max_nodes}
+    adj = {"model_type": "ScoreNetworkA", "max_feat_num": c.node_types, "max_node_num": c.max_nodes}
     adj |= {"nhid": c.edge_hidden, "num_layers": c.edge_depth, **shared}
     sde = {
         "x": {"type": OFFICIAL[c.node_sde], "beta_min": c.node_low, "beta_max": c.node_high, "num_scales": 1000},
@@ -61,10 +61,10 @@ def official(plain, tmp_path, monkeypatch):
 
     def write(c: GDSSConfig, data: str, ema: bool = False, prefix: str = "", change=None):
         torch.manual_seed(0)
-        sizes = (c.features, c.node_depth, c.node_hidden)
+        sizes = (c.node_types, c.node_depth, c.node_hidden)
         gmh = c.node_network == "gmh"
         x = plain.PlainScoreNetworkXGMH(*sizes, c.attention, c.mlp_layers) if gmh else plain.PlainScoreNetworkX(*sizes)
-        adj = plain.PlainScoreNetworkA(c.features, c.edge_depth, c.edge_hidden, c.attention, c.mlp_layers)
+        adj = plain.PlainScoreNetworkA(c.node_types, c.edge_depth, c.edge_hidden, c.attention, c.mlp_layers)
         content = description(c, data)
         for name, net in (("x", x), ("adj", adj)):
             content[f"{name}_state_dict"] = {f"{prefix}{key}": value.clone() for key, value in net.state_dict().items()}
@@ -105,12 +105,12 @@ CASES = [
 
 @pytest.mark.parametrize(("preset", "data", "ema", "prefix"), CASES)
 def test_a_converted_network_computes_the_same_function(official, preset, data, ema, prefix):
-    file, x, adj = official(gdss_preset(preset).model, data, ema, prefix)
+    file, x, adj = official(GDSS.preset_settings(preset).model, data, ema, prefix)
     model = convert.gdss(file).double()
     assert not any(module.startswith("easydict") for module in sys.modules)
     with torch.no_grad():
         for noisy in (False, True):
-            g = holed(model.config.features, noisy)
+            g = holed(model.config.node_types, noisy)
             args = (g.x, g.adj, g.mask.double())
             torch.testing.assert_close(model.node_net(g), x.double()(*args), atol=1e-9, rtol=0)
             torch.testing.assert_close(model.edge_net(g), adj.double()(*args), atol=1e-9, rtol=0)
@@ -118,7 +118,7 @@ def test_a_converted_network_computes_the_same_function(official, preset, data, 
 
 @pytest.mark.parametrize(("preset", "data", "ema", "prefix"), CASES)
 def test_the_settings_of_a_file_are_those_of_the_preset(official, preset, data, ema, prefix):
-    known = gdss_preset(preset)
+    known = GDSS.preset_settings(preset)
     file, *_ = official(known.model, data, ema, prefix)
     assert convert.gdss(file).config == known.model
     paper = convert.gdss(file, sampler="paper").config.sampler
@@ -128,19 +128,19 @@ def test_the_settings_of_a_file_are_those_of_the_preset(official, preset, data, 
 
 
 def test_which_weights_are_taken(official):
-    file, x, _ = official(gdss_preset("community_small").model, "community_small", ema=True)
+    file, x, _ = official(GDSS.preset_settings("community_small").model, "community_small", ema=True)
     averaged, raw = convert.gdss(file), convert.gdss(file, weights="raw")
     assert torch.equal(averaged.node_net.layers[0].weight, x.layers[0].weight)
     assert not torch.equal(raw.node_net.layers[0].weight, x.layers[0].weight)
     assert torch.equal(convert.gdss(file, weights="ema").edge_net.layers[1].weight, averaged.edge_net.layers[1].weight)
-    file, *_ = official(gdss_preset("qm9").model, "QM9")
+    file, *_ = official(GDSS.preset_settings("qm9").model, "QM9")
     with pytest.raises(CheckpointError, match="no averaged weights") as error:
         convert.gdss(file, weights="ema")
     assert "damaged" not in str(error.value)
 
 
 def test_a_converted_molecule_model_is_a_run_that_samples(official, tmp_path, capsys):
-    file, *_ = official(gdss_preset("qm9").model, "QM9")
+    file, *_ = official(GDSS.preset_settings("qm9").model, "QM9")
     run = tmp_path / "run"
     assert main(["convert", "gdss", str(file), "-o", str(run)]) == 0
     assert "120,803" in capsys.readouterr().out
@@ -154,11 +154,11 @@ def test_a_converted_molecule_model_is_a_run_that_samples(official, tmp_path, ca
 
 
 def test_a_converted_model_of_plain_graphs_samples_and_a_store_gives_node_counts(official, tmp_path):
-    file, *_ = official(gdss_preset("ego_small").model, "ego_small", ema=True)
+    file, *_ = official(GDSS.preset_settings("ego_small").model, "ego_small", ema=True)
     convert.gdss(file, tmp_path / "run")
-    generator, vocabulary, _ = load_generator(tmp_path / "run")
-    assert vocabulary.scheme == "generic" and int(generator.node_histogram.sum()) == 160
-    assert generator.sample(3, steps=2).num_graphs == 3
+    model = load(tmp_path / "run")
+    assert model.vocabulary.scheme == "generic" and int(model.generator.node_histogram.sum()) == 160
+    assert model.sample(3, steps=2, progress=False).graphs.num_graphs == 3
     store = GraphStore.from_graphs(testing.random_graphs(5, max_nodes=6, seed=0))
     assert int(convert.gdss(file, data=store).node_histogram.sum()) == 5
 
@@ -207,13 +207,13 @@ def changed(value, *path):
     ],
 )
 def test_another_checkpoint_is_refused_with_what_is_wrong(official, change, match):
-    file, *_ = official(gdss_preset("qm9").model, "QM9", change=change)
+    file, *_ = official(GDSS.preset_settings("qm9").model, "QM9", change=change)
     with pytest.raises((CheckpointError, InputError), match=match):
         convert.gdss(file)
 
 
 def test_options_that_do_not_exist_are_refused(official):
-    file, *_ = official(gdss_preset("qm9").model, "QM9")
+    file, *_ = official(GDSS.preset_settings("qm9").model, "QM9")
     for options in ({"weights": "EMA"}, {"sampler": "fast"}):
         with pytest.raises(InputError, match="expected one of"):
             convert.gdss(file, **options)
@@ -224,14 +224,14 @@ def test_a_sampler_that_does_not_exist_here_is_refused_and_the_default_taken(off
         content["model_config"]["sampler"]["n_steps"] = 5
         return content
 
-    file, *_ = official(gdss_preset("community_small").model, "community_small", True, change=change)
+    file, *_ = official(GDSS.preset_settings("community_small").model, "community_small", True, change=change)
     assert convert.gdss(file).config.sampler.solver == "s4"
     with pytest.raises(CheckpointError, match="n_steps = 5"):
         convert.gdss(file, sampler="paper")
 
 
 def test_the_types_of_another_data_set_come_from_its_store(official, tmp_path):
-    file, *_ = official(gdss_preset("qm9").model, "sulfides")
+    file, *_ = official(GDSS.preset_settings("qm9").model, "sulfides")
     with pytest.raises(CheckpointError, match="'sulfides'.*give data"):
         convert.gdss(file, tmp_path / "run")
     assert not (tmp_path / "run").exists()

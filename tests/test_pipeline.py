@@ -11,7 +11,7 @@ from graphinv.errors import CheckpointError, InputError
 from graphinv.graphs import GraphBatch
 from graphinv.models import GDSS, PARD, BlockSampler, GDSSConfig, GraphGenerator, PARDConfig, SamplerConfig
 from graphinv.mol import MoleculeCodec, build_dataset, build_store
-from graphinv.pipeline import MoleculeGenerator, load_generator, sample_graphs
+from graphinv.pipeline import MoleculeGenerator, TrainedGenerator, load, sample_graphs
 from graphinv.training import TrainConfig, train
 
 SMILES = ["C", "CC", "CO", "CCO", "C#N", "CC=O", "C1CC1", "CCN", "COC", "CC#C", "NC=O", "OCCO"]
@@ -25,7 +25,7 @@ def store() -> GraphStore:
 @pytest.fixture(scope="module")
 def run(store, tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "tiny"
-    model = GDSS.preset("smallmol", features=3, max_nodes=4, sampler=SamplerConfig(steps=8))
+    model = GDSS.preset("smallmol", node_types=3, max_nodes=4, sampler=SamplerConfig(steps=8))
     return train(model, store, folder, TrainConfig(max_epochs=2, batch_size=32), progress=False)
 
 
@@ -72,7 +72,7 @@ def test_charges_are_added_only_on_request():
         torch.ones(8, dtype=torch.long),
     )
     graphs = GraphBatch.from_graphs([ammonium, star])
-    pipeline = MoleculeGenerator(GDSS(GDSSConfig(features=2)), codec)
+    pipeline = MoleculeGenerator(GDSS(GDSSConfig(node_types=2)), codec)
     assert pipeline._decode(graphs, "none")[0][2] == codec.decode(graphs)[2]
     assert pipeline._decode(graphs, "charges") == (["CN", "CN", "C[N+](C)(C)C"], 1)
 
@@ -97,7 +97,7 @@ def test_pard_samples_through_the_same_door(pard):
     samples = model.sample(10, seed=3, progress=False)
     assert len(samples.smiles) == samples.graphs.num_graphs == 10
     assert samples.path_consistent == model.generator.path_consistency(samples.graphs).double().mean()
-    sized = model.sample(3, num_atoms=[1, 3, 4], progress=False, sampler=BlockSampler(2, 0.5))
+    sized = model.sample(3, num_nodes=[1, 3, 4], progress=False, sampler=BlockSampler(2, 0.5))
     assert sized.graphs.node_counts().tolist() == [1, 3, 4]
 
 
@@ -117,7 +117,7 @@ def test_calls_per_graph_are_steps_and_finished_blocks_whatever_the_batch(trunk)
 
 
 def test_calls_per_graph_of_gdss_do_not_depend_on_the_batch(run):
-    generator = load_generator(run)[0]
+    generator = load(run).generator
     for size in (None, 2, 5):
         drawn = sample_graphs(generator, 7, batch_size=size, progress=False)
         assert drawn.evaluations == 2 * 8 and drawn.path_consistent is None
@@ -132,11 +132,11 @@ def test_no_samples_are_no_error(pard, run):
 def test_a_model_of_plain_graphs_is_no_molecule_generator_but_draws_graphs(tmp_path):
     model = PARD(PARDConfig(node_types=1, edge_types=1, node_dim=16, edge_dim=8, layers=1, heads=2))
     model.save(tmp_path, metadata={"vocabulary": Vocabulary(("0",), ("1",), "generic").to_json()})
-    with pytest.raises(CheckpointError, match="sample_graphs"):
+    with pytest.raises(CheckpointError, match=r"graphinv\.load"):
         MoleculeGenerator.load(tmp_path)
-    generator, vocabulary, _ = load_generator(tmp_path)
-    assert vocabulary.scheme == "generic"
-    assert sample_graphs(generator, 2, num_nodes=[0, 5], steps=2, progress=False).graphs.num_graphs == 2
+    loaded = load(tmp_path)
+    assert type(loaded) is TrainedGenerator and loaded.vocabulary.scheme == "generic"
+    assert loaded.sample(2, num_nodes=[0, 5], steps=2, progress=False).graphs.node_counts().tolist() == [0, 5]
 
 
 def test_a_set_of_plain_graphs_is_not_built_as_molecules():

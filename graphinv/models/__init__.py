@@ -1,24 +1,54 @@
-"""Graph generators: each makes graphs, knows its loss and saves itself as a directory of JSON and safetensors."""
+"""Graph generators: each makes graphs, knows its loss, describes itself and saves itself as JSON and safetensors.
 
-from graphinv.models.base import GraphGenerator
-from graphinv.models.gdss import GDSS, GDSSConfig, GDSSPreset, SamplerConfig, gdss_preset, gdss_presets
-from graphinv.models.pard import PARD, PARD_TRAINING, BlockSampler, PARDConfig, PARDPreset, pard_preset, pard_presets
+``register`` makes one's own known beside them.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+from graphinv.models.base import Callback, GraphGenerator, SampleRequest
+from graphinv.models.gdss import GDSS, GDSSConfig, GDSSPreset, SamplerConfig
+from graphinv.models.pard import PARD, BlockSampler, PARDConfig
 from graphinv.models.pard.ordered_store import ordered_store
+from graphinv.models.registry import generator_class, generator_kinds, register
+from graphinv.models.settings import Preset
 
 __all__ = [
     "GDSS",
     "PARD",
-    "PARD_TRAINING",
     "BlockSampler",
+    "Callback",
     "GDSSConfig",
     "GDSSPreset",
     "GraphGenerator",
     "PARDConfig",
-    "PARDPreset",
+    "Preset",
+    "SampleRequest",
     "SamplerConfig",
-    "gdss_preset",
-    "gdss_presets",
+    "generator_class",
+    "generator_kinds",
     "ordered_store",
-    "pard_preset",
-    "pard_presets",
+    "register",
 ]
+
+register(GDSS)
+register(PARD)
+
+_OLD: dict[str, tuple[str, Any]] = {
+    "PARDPreset": ("Preset", Preset),
+    "PARD_TRAINING": ("PARD.training_defaults", PARD.training_defaults),
+    "gdss_preset": ("GDSS.preset_settings", GDSS.preset_settings),
+    "gdss_presets": ("GDSS.presets", lambda: tuple(GDSS.presets)),
+    "pard_preset": ("PARD.preset_settings", PARD.preset_settings),
+    "pard_presets": ("PARD.presets", lambda: tuple(PARD.presets)),
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _OLD:
+        raise AttributeError(f"module 'graphinv.models' has no attribute {name!r}; it has {', '.join(__all__)}")
+    new, value = _OLD[name]
+    warnings.warn(f"{name} is now {new}; the old name goes in version 0.2", DeprecationWarning, stacklevel=2)
+    return value

@@ -1,34 +1,37 @@
-"""What every generator of graphs offers: a loss, samples, and a checkpoint directory.
+"""What every generator of graphs offers: a loss, samples, a checkpoint directory, and a description of itself.
 
-A checkpoint is ``config.json`` + ``model.safetensors`` (+ ``ema.safetensors``): data only, nothing in it is executed.
-A generator makes graphs; turning them into molecules is the pipeline's work.
+A subclass says what it is (``kind``, ``config_class``), what it trains (``networks``, ``ready``, ``losses``) and how it
+draws a batch of graphs (``draw``); checks, batches, keys and callbacks of sampling are here, once. A generator makes
+graphs; turning them into molecules is the pipeline's work.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import json
+import inspect
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from importlib import import_module
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, TypeVar, get_type_hints
 
 import torch
 from torch import Tensor, nn
 
 from graphinv.data import GraphStore
-from graphinv.errors import CheckpointError, InputError
+from graphinv.errors import InputError
 from graphinv.graphs import GraphBatch
+from graphinv.models.checkpoint import load_checkpoint, save_checkpoint
+from graphinv.models.settings import Preset
 
-__all__ = ["FORMAT", "GraphGenerator", "ReadyBatch", "evaluation"]
+__all__ = ["Callback", "GraphGenerator", "ReadyBatch", "SampleRequest", "evaluation"]
 
-FORMAT = 1
+Callback = Callable[[int, int, str], None]
+"""Called as ``callback(done, total, unit)``; done never falls, total stays, unit is such as "steps" or "graphs"."""
+
 Generator = TypeVar("Generator", bound="GraphGenerator")
 Ready = TypeVar("Ready")
-_KINDS = {"gdss": "graphinv.models.gdss.model:GDSS", "pard": "graphinv.models.pard.model:PARD"}
 
 
 class ReadyBatch(Protocol):
@@ -44,31 +47,135 @@ class ReadyBatch(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class SampleRequest:
+    """The graphs that ``GraphGenerator.draw`` is asked for, checked.
+
+    Attributes:
+        ids: ``[b]`` int64 numbers of the graphs in the whole sample.
+        seed: of the sample.
+        counts: ``[b]`` int64 nodes of each graph; None where the model decides (``draws_sizes``).
+        sampler: settings; None where the configuration has none.
+        batch_size: graphs per network call.
+        tick: to be called as ``tick(done, total, unit)`` while this request is worked on.
+    """
+
+    ids: Tensor
+    seed: int
+    counts: Tensor | None
+    sampler: Any
+    batch_size: int
+    tick: Callback
+
+    @property
+    def keys(self) -> Tensor:
+        """``[b]`` int64, one per graph, for ``graphinv.noise.PerGraphNoise``: of (seed, number) only."""
+        return self.ids + (self.seed << 32)
+
+
 class GraphGenerator(nn.Module, ABC):
-    """Base of all generators.
+    """Base of all generators; ``graphinv.models.register`` makes one known.
 
     Attributes:
         kind: name in checkpoints and at the command line.
-        config: frozen dataclass from which the generator is built.
+        config_class: frozen dataclass of its settings; a field ``sampler``, itself one, says how samples are drawn.
+        description: one paragraph for the command line; the first of the docstring unless it is set.
+        presets: settings by name, such as those of a data set.
+        training_defaults: fields of ``graphinv.TrainConfig`` that differ from its own where no preset is asked for.
+        default_batch_size: graphs per network call of ``sample``.
+        draws_sizes: the model itself decides how many nodes a graph has, unless it is told.
+        any_size: it can draw graphs larger than ``max_nodes``.
+        config: what the generator was built from.
         node_histogram: ``[max_nodes + 1]`` int64, how many training graphs have n nodes; samples draw n from it.
     """
 
     kind: ClassVar[str]
     config_class: ClassVar[type[Any]]
+    description: ClassVar[str] = ""
+    presets: ClassVar[Mapping[str, Preset]] = {}
+    training_defaults: ClassVar[Mapping[str, Any]] = {}
+    default_batch_size: ClassVar[int] = 1024
+    draws_sizes: ClassVar[bool] = False
+    any_size: ClassVar[bool] = False
     node_histogram: Tensor
 
-    def __init__(self, config: Any, max_nodes: int) -> None:
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "description" not in vars(cls):
+            cls.description = " ".join((inspect.getdoc(cls) or "").split("\n\n")[0].split())
+
+    def __init__(self, config: Any, max_nodes: int | None = None) -> None:
         super().__init__()
         self.config = config
-        self.max_nodes = max_nodes
-        self.register_buffer("node_histogram", torch.zeros(max_nodes + 1, dtype=torch.long))
+        self.max_nodes: int = config.max_nodes if max_nodes is None else max_nodes
+        self.register_buffer("node_histogram", torch.zeros(self.max_nodes + 1, dtype=torch.long))
 
     @classmethod
     def seeded(cls: type[Generator], config: Any, seed: int) -> Generator:
         """Build a generator whose initial weights depend on ``seed`` only; the global random state stays as it was."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            return cls(config)  # type: ignore[call-arg]
+            return cls(config)
+
+    @classmethod
+    def preset(cls: type[Generator], name: str, *, seed: int = 0, **changes: Any) -> Generator:
+        """Return an untrained model with the settings of a preset.
+
+        Args:
+            name: one of ``presets``, in any case.
+            seed: of the initial weights.
+            changes: fields of the configuration to replace.
+
+        Raises:
+            InputError: there is none of that name.
+
+        Example:
+            >>> from graphinv.models import GDSS
+            >>> GDSS.preset("qm9", max_nodes=7).config.max_nodes
+            7
+        """
+        return cls.seeded(dataclasses.replace(cls.preset_settings(name).model, **changes), seed)
+
+    @classmethod
+    def preset_settings(cls, name: str) -> Preset:
+        """Return the preset of that name, in any case: the configuration of the model and of its training.
+
+        Raises:
+            InputError: there is none of that name.
+
+        Example:
+            >>> from graphinv.models import PARD
+            >>> PARD.preset_settings("planar").training["batch_size"]
+            6
+        """
+        known = {key.lower(): preset for key, preset in cls.presets.items()}
+        if name.lower() not in known:
+            raise InputError(f"unknown preset {name!r} of {cls.kind}; available: {', '.join(cls.presets) or 'none'}")
+        return known[name.lower()]
+
+    @classmethod
+    def config_for(cls, store: GraphStore) -> dict[str, Any]:
+        """Return the fields of the configuration that are read off a store: sizes and types, where it has them.
+
+        Example:
+            >>> from graphinv.models import PARD
+            >>> from graphinv.testing import random_graphs
+            >>> PARD.config_for(GraphStore.from_graphs(random_graphs(9, max_nodes=5, node_types=4)))
+            {'max_nodes': 5, 'node_types': 4, 'edge_types': 3}
+        """
+        values = {
+            "max_nodes": max(1, store.node_histogram("all").numel() - 1),
+            "node_types": len(store.vocabulary.nodes),
+            "edge_types": len(store.vocabulary.edges),
+        }
+        fields = {f.name for f in dataclasses.fields(cls.config_class)}
+        return {name: value for name, value in values.items() if name in fields}
+
+    @classmethod
+    def sampler_class(cls) -> type[Any] | None:
+        """Return the dataclass that says how samples are drawn; None if the configuration has no ``sampler``."""
+        sampler: type[Any] | None = get_type_hints(cls.config_class).get("sampler")
+        return sampler
 
     @abstractmethod
     def ready(self, batch: GraphBatch) -> ReadyBatch:
@@ -89,22 +196,113 @@ class GraphGenerator(nn.Module, ABC):
     def networks(self) -> dict[str, nn.Module]:
         """Return the networks by name; gradients are clipped for each by itself."""
 
+    @abstractmethod
+    def draw(self, request: SampleRequest) -> GraphBatch:
+        """Return the graphs of ``request`` on the CPU, in its order; further keyword arguments are those of ``sample``.
+
+        A graph's draws depend on its key only, so that graph k of a sample is the same in every batch.
+        """
+
     def evaluated(self) -> list[nn.Module]:
         """Return the modules whose calls are the cost of sampling; their first argument holds a batch of graphs."""
         return list(self.networks().values())
 
-    @abstractmethod
+    def batches(self, n: int, counts: Tensor | None, request: SampleRequest) -> list[Tensor]:
+        """Return the numbers ``[b]`` of the graphs that each call of ``draw`` gets, all n of them together.
+
+        The default sorts graphs by ``counts`` ``[n]`` into batches of ``batch_size``, so that little is padded.
+        """
+        order = torch.arange(n) if counts is None else torch.argsort(counts, stable=True)
+        return [order[k : k + request.batch_size] for k in range(0, n, request.batch_size)]
+
+    @torch.no_grad()
     def sample(
         self,
         n: int,
         *,
         seed: int = 0,
-        num_nodes: Tensor | None = None,
+        num_nodes: Tensor | Sequence[int] | None = None,
         steps: int | None = None,
-        batch_size: int = 1024,
-        callback: Callable[[int, int, Any], None] | None = None,
+        batch_size: int | None = None,
+        callback: Callback | None = None,
+        sampler: Any = None,
+        **options: Any,
     ) -> GraphBatch:
-        """Draw n graphs; graph k depends on (seed, k) only, not on n or the batch size."""
+        """Draw n graphs; graph k depends on (seed, k) only, up to floating-point rounding.
+
+        Args:
+            n: graphs to draw.
+            seed: 0 .. 2^31 - 1.
+            num_nodes: ``[n]`` node counts to keep to; drawn as in training, or by the model, if None.
+            steps: steps of the sampler, overriding its own.
+            batch_size: graphs per network call; ``default_batch_size`` if None.
+            callback: called as ``callback(done, total, unit)`` while graphs are drawn; unit is "steps" or "graphs".
+            sampler: settings, of ``sampler_class()``; the model's own if None.
+            options: what ``draw`` of this kind of model takes besides.
+
+        Raises:
+            InputError: an argument is out of range, the model was not trained, or memory does not suffice.
+        """
+        size = self.default_batch_size if batch_size is None else batch_size
+        if n < 0 or size < 1:
+            raise InputError(f"expected n >= 0 and batch_size >= 1, got {n} and {size}")
+        if not 0 <= seed < 2**31:
+            raise InputError(f"seed must be in 0..{2**31 - 1}, got {seed}")
+        counts = self._counts(n, seed, num_nodes)
+        progress = _Progress(callback)
+        whole = SampleRequest(torch.arange(n), seed, counts, self._sampler(sampler, steps), size, progress.tick)
+        batches = self.batches(n, counts, whole)
+        parts: list[GraphBatch] = []
+        with evaluation(self):
+            for ids in batches:
+                progress.start(len(parts), len(batches))
+                part = dataclasses.replace(whole, ids=ids, counts=None if counts is None else counts[ids])
+                parts.append(self._draw(part, options))
+                progress.end(sum(part.num_graphs for part in parts), n)
+        if not parts:
+            return _no_graphs()
+        return GraphBatch.from_graphs(parts).select(torch.argsort(torch.cat(batches)))
+
+    def _draw(self, request: SampleRequest, options: Mapping[str, Any]) -> GraphBatch:
+        try:
+            return self.draw(request, **options)
+        except (torch.OutOfMemoryError, RuntimeError) as error:
+            if not isinstance(error, torch.OutOfMemoryError) and "DefaultCPUAllocator" not in str(error):
+                raise
+            raise InputError(
+                f"memory does not suffice for batch_size = {request.batch_size} graphs per network call on "
+                f"{self.node_histogram.device}; give a smaller one"
+            ) from error
+
+    def _counts(self, n: int, seed: int, num_nodes: Tensor | Sequence[int] | None) -> Tensor | None:
+        """Return ``[n]`` node counts, those asked for or drawn; None where the model decides."""
+        if num_nodes is None:
+            return None if self.draws_sizes else self.draw_node_counts(n, seed)
+        counts = torch.as_tensor(num_nodes, device="cpu")
+        if n == 0 and counts.numel() == 0:
+            counts = counts.long()
+        if counts.shape != (n,) or counts.is_floating_point() or (n and int(counts.min()) < 0):
+            raise InputError(f"num_nodes must be [{n}] integer counts >= 0, got {counts.dtype} {list(counts.shape)}")
+        if n and not self.any_size and int(counts.max()) > self.max_nodes:
+            raise InputError(f"num_nodes goes up to {int(counts.max())}, this model makes up to {self.max_nodes} nodes")
+        return counts.to(torch.long)
+
+    def _sampler(self, sampler: Any, steps: int | None) -> Any:
+        """Return the settings of a sampler, the model's own if None, with ``steps`` steps unless that is None."""
+        kind = self.sampler_class()
+        if kind is None and (sampler is not None or steps is not None):
+            raise InputError(f"a {self.kind} model has no sampler to set; leave sampler and steps out")
+        if sampler is not None and kind is not None and not isinstance(sampler, kind):
+            raise InputError(f"the sampler of a {self.kind} model is a {kind.__name__}, got {type(sampler).__name__}")
+        own = self.config.sampler if sampler is None and kind is not None else sampler
+        return own if steps is None else dataclasses.replace(own, steps=steps)
+
+    def path_consistency(self, batch: GraphBatch) -> Tensor | None:
+        """Return ``[B]`` bool: whether each drawn graph's own order is the one it was generated in.
+
+        None for a model that generates in no order, as most.
+        """
+        return None
 
     def made_ready(self, batch: GraphBatch | ReadyBatch, kind: type[Ready]) -> Ready:
         """Return ``batch``, made ready unless it is.
@@ -112,13 +310,13 @@ class GraphGenerator(nn.Module, ABC):
         Raises:
             InputError: it was made ready by another kind of model.
         """
-        given = self.ready(batch) if isinstance(batch, GraphBatch) else batch
-        if not isinstance(given, kind):
+        own = self.ready(batch) if isinstance(batch, GraphBatch) else batch
+        if not isinstance(own, kind):
             raise InputError(
-                f"a {self.kind} model computes on {kind.__name__}, got {type(given).__name__}; pass a GraphBatch, or "
+                f"a {self.kind} model computes on {kind.__name__}, got {type(own).__name__}; pass a GraphBatch, or "
                 "what this model's ready() returns"
             )
-        return given
+        return own
 
     def loss(self, batch: GraphBatch | ReadyBatch, generator: torch.Generator | None = None) -> Tensor:
         """Return the loss ``[]`` of a batch, the sum of its parts."""
@@ -163,20 +361,31 @@ class GraphGenerator(nn.Module, ABC):
         return torch.searchsorted((weights / weights.sum()).cumsum(0), uniform, right=True).clamp(max=self.max_nodes)
 
     def save(
-        self, directory: str | os.PathLike[str], *, metadata: dict[str, Any], ema: dict[str, Tensor] | None = None
+        self,
+        directory: str | os.PathLike[str],
+        *,
+        metadata: Mapping[str, Any] | None = None,
+        ema: Mapping[str, Tensor] | None = None,
     ) -> None:
-        """Write the checkpoint files into an existing ``directory`` (see ``graphinv._files.atomic_directory``)."""
-        folder = Path(directory)
-        config = {
-            "format": FORMAT,
-            "generator": self.kind,
-            "config": dataclasses.asdict(self.config),
-            "metadata": metadata,
-        }
-        (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
-        _save_weights(self.state_dict(), folder / "model.safetensors")
-        if ema is not None:
-            _save_weights(ema, folder / "ema.safetensors")
+        """Write a checkpoint directory in one step; a checkpoint that stands there is replaced.
+
+        Args:
+            directory: made with its parents where they do not exist.
+            metadata: anything that JSON holds; ``load`` returns it.
+            ema: averaged weights by name, beside the generator's own.
+
+        Raises:
+            InputError: the directory holds other files, or the disk refuses the write; nothing is changed then.
+
+        Example:
+            >>> import tempfile
+            >>> from graphinv.models import GDSS, GDSSConfig
+            >>> folder = tempfile.mkdtemp() + "/runs/new"
+            >>> GDSS(GDSSConfig()).save(folder, metadata={"note": "untrained"})
+            >>> GraphGenerator.load(folder)[1]
+            {'note': 'untrained'}
+        """
+        save_checkpoint(self, directory, metadata or {}, ema)
 
     @staticmethod
     def load(directory: str | os.PathLike[str], *, weights: str = "ema") -> tuple[GraphGenerator, dict[str, Any]]:
@@ -190,26 +399,26 @@ class GraphGenerator(nn.Module, ABC):
             CheckpointError: a file is missing or unreadable, a key is unknown or missing, or a shape differs.
             InputError: ``weights`` is neither.
         """
-        if weights not in ("ema", "raw"):
-            raise InputError(f"weights must be 'ema' or 'raw', got {weights!r}")
-        folder = Path(directory)
-        content = _read_json(folder / "config.json")
-        kind = content.get("generator")
-        if not isinstance(kind, str) or kind not in _KINDS or content.get("format") != FORMAT:
-            raise CheckpointError(
-                f"{folder}: expected format {FORMAT} of one of {sorted(_KINDS)}, "
-                f"got format {content.get('format')} of {kind!r}; it may come from another version of graphinv"
-            )
-        module, name = _KINDS[kind].split(":")
-        cls = getattr(import_module(module), name)
-        generator = _build(cls, content.get("config"), folder)
-        averaged = folder / "ema.safetensors"
-        file = averaged if weights == "ema" and averaged.exists() else folder / "model.safetensors"
-        _load_weights(generator, file)
-        metadata = content.get("metadata", {})
-        if not isinstance(metadata, dict):
-            raise CheckpointError(f"{folder / 'config.json'}: metadata must be an object, got {metadata!r}")
-        return generator.eval(), metadata
+        return load_checkpoint(directory, weights)
+
+
+class _Progress:
+    """Tells a callback of all batches what ``draw`` tells of one; of finished batches where it tells nothing."""
+
+    def __init__(self, callback: Callback | None) -> None:
+        self.callback, self.part, self.parts, self.told = callback, 0, 1, False
+
+    def start(self, part: int, parts: int) -> None:
+        self.part, self.parts = part, parts
+
+    def tick(self, done: int, total: int, unit: str) -> None:
+        self.told = True
+        if self.callback is not None:
+            self.callback(self.part * total + done, self.parts * total, unit)
+
+    def end(self, done: int, total: int) -> None:
+        if self.callback is not None and not self.told:
+            self.callback(done, total, "graphs")
 
 
 @contextmanager
@@ -223,71 +432,6 @@ def evaluation(model: nn.Module) -> Iterator[None]:
         model.train(training)
 
 
-def _build(cls: type[GraphGenerator], values: Any, folder: Path) -> GraphGenerator:
-    known = {f.name for f in dataclasses.fields(cls.config_class)}
-    if not isinstance(values, dict) or not set(values) <= known:
-        unknown = sorted(set(values) - set(known)) if isinstance(values, dict) else [type(values).__name__]
-        raise CheckpointError(
-            f"{folder / 'config.json'}: unknown configuration keys {unknown}; this version of graphinv knows "
-            f"{sorted(known)}. Load it with the version that wrote it, or retrain"
-        )
-    try:
-        config = cls.config_class(**values)
-        _check_types(config)
-        return cls(config)  # type: ignore[call-arg]
-    except (AttributeError, TypeError, ValueError, RuntimeError) as error:
-        raise CheckpointError(f"{folder / 'config.json'} describes no model that can be built: {error}") from error
-
-
-def _check_types(config: Any) -> None:
-    """Raise TypeError where a number, a flag or a nested record of ``config`` is of another type."""
-    kinds: dict[Any, Any] = {int: int, float: (int, float), bool: bool, str: str}
-    for name, hint in get_type_hints(type(config)).items():
-        value = getattr(config, name)
-        wanted = kinds.get(hint, hint if dataclasses.is_dataclass(hint) else object)
-        if not isinstance(value, wanted) or (hint is not bool and isinstance(value, bool)):
-            raise TypeError(f"{name} must be {hint.__name__}, got {value!r}")
-        if dataclasses.is_dataclass(value):
-            _check_types(value)
-
-
-def _read_json(file: Path) -> dict[str, Any]:
-    if not file.exists():
-        raise CheckpointError(f"{file.parent} is not a checkpoint: it has no {file.name}; give the run directory")
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
-        raise CheckpointError(f"cannot read {file}: {error}; the checkpoint is damaged, take another one") from error
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{file}: expected a JSON object, got {type(content).__name__}")
-    return content
-
-
-def _save_weights(state: dict[str, Tensor], file: Path) -> None:
-    from safetensors.torch import save
-
-    # the library's own writer hides a full disk behind an error that is no OSError
-    file.write_bytes(save({name: value.detach().cpu().contiguous() for name, value in state.items()}))
-
-
-def _load_weights(model: nn.Module, file: Path) -> None:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        state = load_file(file)
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"cannot read {file}: {error}; the checkpoint is damaged or incomplete") from error
-    own = model.state_dict()
-    unknown, missing = sorted(set(state) - set(own)), sorted(set(own) - set(state))
-    shapes = [
-        f"{k}: {list(state[k].shape)} in the file, {list(own[k].shape)} in the model"
-        for k in own
-        if k in state and state[k].shape != own[k].shape
-    ]
-    if unknown or missing or shapes:
-        raise CheckpointError(
-            f"{file} does not fit its config.json: unknown {unknown[:5]}, missing {missing[:5]}, other shapes "
-            f"{shapes[:5]}; the two files come from different models"
-        )
-    model.load_state_dict(state)
+def _no_graphs() -> GraphBatch:
+    empty = torch.zeros(0, dtype=torch.long)
+    return GraphBatch(empty, empty.reshape(2, 0), empty, empty.new_zeros(1), empty.new_zeros(1))

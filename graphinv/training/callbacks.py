@@ -17,6 +17,7 @@ from tqdm import tqdm
 from graphinv._files import atomic_directory
 from graphinv.errors import InputError
 from graphinv.models import GraphGenerator
+from graphinv.models.checkpoint import write_checkpoint
 
 __all__ = ["CheckpointDirectories", "EpochBar", "WarmupEMA"]
 
@@ -103,7 +104,7 @@ class CheckpointDirectories(Callback):
         with atomic_directory(self.directory / name) as folder:
             if trainer.is_global_zero:
                 ema = None if self.ema is None else self.ema.averaged()
-                generator.save(folder, metadata={**self.metadata, "progress": progress}, ema=ema)
+                write_checkpoint(generator, folder, {**self.metadata, "progress": progress}, ema)
             if name == "last":
                 trainer.save_checkpoint(folder / "trainer.ckpt")
 

@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import Any, Literal
 
 from graphinv.errors import InputError
+from graphinv.models import GraphGenerator, generator_class, generator_kinds
 
 __all__ = ["TrainConfig", "parse_duration"]
 
@@ -26,9 +27,9 @@ class TrainConfig:
         batch_size: graphs per step.
         learning_rate: of the optimiser, after the warm-up.
         weight_decay: of the optimiser.
-        optimizer: "adam" (weight decay in the gradient, GDSS) or "adamw" (decoupled, PARD).
-        schedule: "exponential" multiplies the rate by ``gamma`` after each epoch (GDSS), "cosine" lets it fall step by
-            step to zero at ``max_epochs`` or ``max_time``, whichever is nearer.
+        optimizer: "adam" (weight decay in the gradient) or "adamw" (decoupled).
+        schedule: "exponential" multiplies the rate by ``gamma`` after each epoch, "cosine" lets it fall step by step to
+            zero at ``max_epochs`` or ``max_time``, whichever is nearer.
         gamma: factor of the exponential schedule.
         warmup: steps over which the rate rises linearly from zero.
         clip: gradient norm limit, for each network by itself; 0 switches clipping off.
@@ -77,11 +78,16 @@ class TrainConfig:
             parse_duration(self.max_time)
 
     @classmethod
-    def preset(cls, name: str, model: Literal["gdss", "pard"] = "gdss", **changes: Any) -> TrainConfig:
-        """Return the settings that go with ``GDSS.preset(name)`` or ``PARD.preset(name)``.
+    def preset(cls, name: str, model: str | type[GraphGenerator] | None = None, **changes: Any) -> TrainConfig:
+        """Return the settings that go with a preset of a generator, as ``GDSS.preset(name)`` has its model.
+
+        Args:
+            name: of the preset, in any case.
+            model: the generator or its kind; None is the first registered one that has the preset.
+            changes: fields to replace.
 
         Raises:
-            InputError: that model has no such preset, or there is no such model.
+            InputError: that generator has no such preset, or there is no such generator.
 
         Example:
             >>> TrainConfig.preset("qm9", max_time="30m").batch_size
@@ -89,12 +95,19 @@ class TrainConfig:
             >>> TrainConfig.preset("qm9", "pard").optimizer
             'adamw'
         """
-        from graphinv.models import gdss_preset, pard_preset
+        if model is None:
+            model = next((kind for kind in generator_kinds() if _has(kind, name)), generator_kinds()[0])
+        owner = generator_class(model) if isinstance(model, str) else model
+        return cls(**{**owner.preset_settings(name).training, **changes})
 
-        if model not in ("gdss", "pard"):
-            raise InputError(f"unknown model {model!r}; available: gdss, pard")
-        preset = gdss_preset(name) if model == "gdss" else pard_preset(name)
-        return cls(**{**preset.training, **changes})
+
+def _has(kind: str, preset: str) -> bool:
+    """Return whether the generator loads and has the preset."""
+    try:
+        generator_class(kind).preset_settings(preset)
+    except InputError:
+        return False
+    return True
 
 
 def parse_duration(text: str) -> timedelta:

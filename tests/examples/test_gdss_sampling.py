@@ -26,7 +26,7 @@ def files(tmp_path, monkeypatch):
     monkeypatch.setenv("GRAPHINV_CACHE_DIR", str(tmp_path / "cache"))
     store = build_store(SMILES, workers=1, split="random:0.5/0.0/0.5:0", progress=False)[0]
     store.save(tmp_path / "some.graphs")
-    model = GDSS.seeded(GDSSConfig(features=len(store.vocabulary.nodes), max_nodes=5), 0)
+    model = GDSS.seeded(GDSSConfig(node_types=len(store.vocabulary.nodes), max_nodes=5), 0)
     model.prepare(store, progress=False)
     (tmp_path / "run").mkdir()
     model.save(tmp_path / "run", metadata={"vocabulary": store.vocabulary.to_json()})
@@ -64,7 +64,7 @@ def test_plain_graphs_are_drawn_and_judged_and_the_page_has_a_row_of_real_ones(m
         testing.random_graphs(24, max_nodes=6, min_nodes=4, seed=0), split_id=[0] * 20 + [2] * 4
     )
     store.save(tmp_path / "some.graphs")
-    model = GDSS.seeded(GDSSConfig(features=4, max_nodes=6, node_input="degree", sampler=SamplerConfig(steps=2)), 0)
+    model = GDSS.seeded(GDSSConfig(node_types=4, max_nodes=6, node_input="degree", sampler=SamplerConfig(steps=2)), 0)
     model.prepare(store, progress=False)
     (tmp_path / "run").mkdir()
     model.save(tmp_path / "run", metadata={"vocabulary": store.vocabulary.to_json()})

@@ -12,7 +12,7 @@ from graphinv.errors import CheckpointError, GraphinvError, InputError
 from graphinv.models import GDSS, GDSSConfig, GraphGenerator, SamplerConfig
 
 SMALL = GDSSConfig(
-    features=3, max_nodes=5, node_hidden=8, edge_hidden=8, attention=8, edge_depth=2, sampler=SamplerConfig(steps=4)
+    node_types=3, max_nodes=5, node_hidden=8, edge_hidden=8, attention=8, edge_depth=2, sampler=SamplerConfig(steps=4)
 )
 
 
@@ -83,10 +83,10 @@ def rewrite_weights(folder, change):
     (lambda c: c["config"]["sampler"].update(colour=1), "colour"),
     (lambda c: c.pop("config"), "config.json"),
     (lambda c: c.update(config=[1]), "list"),
-    (lambda c: c["config"].update(features="four"), "config.json"),
+    (lambda c: c["config"].update(node_types="four"), "config.json"),
     (lambda c: c["config"].update(node_sde="vq"), "vq"),
     (lambda c: c["config"].update(node_low=-1.0), "config.json"),
-    (lambda c: c["config"].update(features=4), "other shapes"),
+    (lambda c: c["config"].update(node_types=4), "other shapes"),
     (lambda c: c["config"].update(edge_depth=3), "missing"),
     (lambda c: c["config"].update(edge_depth=1), "unknown"),
 ])  # fmt: skip

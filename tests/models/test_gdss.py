@@ -13,15 +13,15 @@ from graphinv.data import GraphStore
 from graphinv.diffusion import S4, VESDE, GeneratorNoise, Langevin
 from graphinv.errors import InputError
 from graphinv.graphs import DenseGraphs, GraphBatch
-from graphinv.models import GDSS, PARD, GDSSConfig, SamplerConfig, gdss_presets
+from graphinv.models import GDSS, PARD, GDSSConfig, SamplerConfig
 
-SMALL = GDSSConfig(features=3, max_nodes=5, node_hidden=8, edge_hidden=8, attention=8, edge_depth=2, mlp_layers=2)
+SMALL = GDSSConfig(node_types=3, max_nodes=5, node_hidden=8, edge_hidden=8, attention=8, edge_depth=2, mlp_layers=2)
 CONFIGS = {
     "ve": SMALL,
     "vp": replace(SMALL, node_sde="vp", edge_sde="vp"),
     "subvp": replace(SMALL, node_sde="subvp", edge_sde="ve"),
     "gmh": replace(SMALL, node_network="gmh"),
-    "degree": replace(SMALL, node_input="degree", node_sde="vp", edge_sde="vp", features=5),
+    "degree": replace(SMALL, node_input="degree", node_sde="vp", edge_sde="vp", node_types=5),
 }
 PAPER = tuple(CONFIGS)
 CONFIGS["ppgn vp"] = replace(SMALL, network="ppgn", node_hidden=16, node_sde="vp", prior="matched")
@@ -303,10 +303,10 @@ def test_float32_and_float64_samples_start_alike():
     assert float((narrow.x == wide.x).double().mean()) > 0.98
 
 
-@pytest.mark.parametrize("name", gdss_presets())
+@pytest.mark.parametrize("name", GDSS.presets)
 def test_presets_make_models_whose_loss_and_samples_work(name):
     net = GDSS.preset(name)
-    batch = testing.random_graphs(2, max_nodes=5, node_types=min(4, net.config.features))
+    batch = testing.random_graphs(2, max_nodes=5, node_types=min(4, net.config.node_types))
     assert bool(net.loss(batch, torch.Generator().manual_seed(0)).isfinite())
     assert net.sample(2, num_nodes=torch.tensor([3, 4]), steps=2).num_graphs == 2
 
@@ -349,7 +349,7 @@ def test_settings_that_cannot_work_are_told_when_they_are_made(changes, told):
 
 
 def test_a_batch_made_ready_by_another_kind_of_model_is_refused():
-    models = GDSS.preset("qm9", features=4), PARD.preset("qm9", node_types=4, max_nodes=9)
+    models = GDSS.preset("qm9", node_types=4), PARD.preset("qm9", node_types=4, max_nodes=9)
     batch = testing.random_graphs(3, max_nodes=5, node_types=4)
     for one, other in (models, models[::-1]):
         with pytest.raises(InputError, match=f"a {one.kind} model computes on"):

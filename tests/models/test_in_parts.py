@@ -9,7 +9,7 @@ from graphinv.graphs import DenseGraphs
 from graphinv.models import GDSS, GDSSConfig
 from graphinv.models.gdss.parts import in_parts
 
-SMALL = GDSSConfig(features=3, max_nodes=9, node_hidden=8, edge_hidden=8, attention=8, edge_depth=2, mlp_layers=2)
+SMALL = GDSSConfig(node_types=3, max_nodes=9, node_hidden=8, edge_hidden=8, attention=8, edge_depth=2, mlp_layers=2)
 
 
 def ragged(sizes, features=3, seed=0):

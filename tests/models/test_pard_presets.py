@@ -8,13 +8,13 @@ import pytest
 
 from graphinv.data.manifests import list_datasets, load_manifest
 from graphinv.errors import InputError
-from graphinv.models import PARD, PARD_TRAINING, PARDConfig, pard_preset, pard_presets
+from graphinv.models import PARD, PARDConfig
 from graphinv.training import TrainConfig
 
 
-@pytest.mark.parametrize("name", pard_presets())
+@pytest.mark.parametrize("name", PARD.presets)
 def test_every_preset_fits_the_data_set_of_its_name(name):
-    preset = pard_preset(name)
+    preset = PARD.preset_settings(name)
     known = name.removesuffix("-hydrogens")
     assert known in list_datasets()
     manifest, model = load_manifest(known), preset.model
@@ -24,10 +24,10 @@ def test_every_preset_fits_the_data_set_of_its_name(name):
     assert set(preset.training) <= {f.name for f in fields(TrainConfig)}
 
 
-@pytest.mark.parametrize("name", pard_presets())
+@pytest.mark.parametrize("name", PARD.presets)
 def test_every_preset_builds_a_model(name):
     model = PARD.preset(name, layers=1, node_dim=16, edge_dim=8)
-    assert model.config.max_hops == pard_preset(name).model.max_hops and model.config.layers == 1
+    assert model.config.max_hops == PARD.preset_settings(name).model.max_hops and model.config.layers == 1
 
 
 def test_rows_of_the_paper_keep_its_numbers():
@@ -41,7 +41,7 @@ def test_rows_of_the_paper_keep_its_numbers():
         "community_small": (128, 32, 6, 3, 40, True, False, 0.01, 512, 1000, 5e-4),
     }
     for name, row in rows.items():
-        c, t = pard_preset(name).model, pard_preset(name).training
+        c, t = PARD.preset_settings(name).model, PARD.preset_settings(name).training
         shape = (c.node_dim, c.edge_dim, c.layers, c.max_hops, c.diffusion_steps, c.absolute, c.relative, c.ce_weight)
         assert (*shape, t["batch_size"], t["max_epochs"], t["learning_rate"]) == row, name
         assert (c.heads, t["optimizer"], t["weight_decay"], t["schedule"]) == (8, "adamw", 0.01, "cosine")
@@ -50,23 +50,27 @@ def test_rows_of_the_paper_keep_its_numbers():
 
 def test_no_preset_leaves_the_defaults_of_norm_prior_trunk_and_order():
     default = PARDConfig()
-    for name in pard_presets():
-        c = pard_preset(name).model
+    for name in PARD.presets:
+        c = PARD.preset_settings(name).model
         for field in ("norm", "prior", "trunk", "order", "block_time", "context_noise"):
             assert getattr(c, field) == getattr(default, field)
 
 
 def test_the_training_without_a_preset_is_of_the_kind_of_the_presets():
-    settings = TrainConfig(**PARD_TRAINING)
+    settings = TrainConfig(**PARD.training_defaults)
     assert (settings.batch_size, settings.max_epochs, settings.learning_rate, settings.warmup) == (64, 30, 4e-4, 300)
-    for name in pard_presets():
-        training = TrainConfig(**pard_preset(name).training)
+    for name in PARD.presets:
+        training = TrainConfig(**PARD.preset_settings(name).training)
         for field in ("optimizer", "weight_decay", "schedule"):
             assert getattr(settings, field) == getattr(training, field), name
 
 
 def test_an_unknown_preset_is_told_with_the_known_ones():
-    with pytest.raises(InputError, match="'qm8'; available: .*qm9-hydrogens"):
-        pard_preset("qm8")
-    with pytest.raises(InputError, match="available"):
-        PARD.preset("ENZYMES")
+    with pytest.raises(InputError, match="'qm8' of pard; available: .*qm9-hydrogens"):
+        PARD.preset_settings("qm8")
+    with pytest.raises(InputError, match="of pard; available"):
+        PARD.preset("zinc250k-gmh")
+
+
+def test_presets_are_called_in_any_case():
+    assert PARD.preset_settings("ENZYMES") == PARD.presets["enzymes"]

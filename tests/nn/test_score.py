@@ -10,7 +10,7 @@ import torch
 from graphinv import testing
 from graphinv.errors import InputError
 from graphinv.graphs import DenseGraphs
-from graphinv.models import GDSS, gdss_preset, gdss_presets
+from graphinv.models import GDSS
 from graphinv.nn import ScoreNetworkA, ScoreNetworkX, ScoreNetworkX_GMH
 
 # published parameter counts of the node and edge networks
@@ -29,10 +29,10 @@ DTYPES = (torch.float32, torch.float64)
 def plain_networks(plain, config):
     c = config
     if c.node_network == "gcn":
-        node = plain.PlainScoreNetworkX(c.features, c.node_depth, c.node_hidden)
+        node = plain.PlainScoreNetworkX(c.node_types, c.node_depth, c.node_hidden)
     else:
-        node = plain.PlainScoreNetworkXGMH(c.features, c.node_depth, c.node_hidden, c.attention, c.mlp_layers)
-    edge = plain.PlainScoreNetworkA(c.features, c.edge_depth, c.edge_hidden, c.attention, c.mlp_layers)
+        node = plain.PlainScoreNetworkXGMH(c.node_types, c.node_depth, c.node_hidden, c.attention, c.mlp_layers)
+    edge = plain.PlainScoreNetworkA(c.node_types, c.edge_depth, c.edge_hidden, c.attention, c.mlp_layers)
     return {"node": node, "edge": edge}
 
 
@@ -55,9 +55,9 @@ def networks(dtype=torch.float64):
 
 @pytest.mark.parametrize("name", COUNTS)
 def test_parameter_counts_are_the_published_ones_and_fused_ones_lack_only_the_dead(plain, name):
-    config = gdss_preset(name).model
+    config = GDSS.preset_settings(name).model
     fused, published = GDSS(config).networks(), plain_networks(plain, config)
-    g = graphs(config.features)
+    g = graphs(config.node_types)
     for key, expected in zip(("node", "edge"), COUNTS[name], strict=True):
         net = published[key].double()
         assert size(net.parameters()) == expected
@@ -70,15 +70,15 @@ def test_parameter_counts_are_the_published_ones_and_fused_ones_lack_only_the_de
     ("qm9", "edge", 144), ("zinc250k", "edge", 318), ("community_small", "edge", 250), ("zinc250k-gmh", "node", 86),
 ])  # fmt: skip
 def test_the_transcription_has_the_published_layout(plain, name, network, tensors):
-    state = plain_networks(plain, gdss_preset(name).model)[network].state_dict()
+    state = plain_networks(plain, GDSS.preset_settings(name).model)[network].state_dict()
     assert len(state) == tensors
     assert not any("mask" in key for key in state)
 
 
 def test_dead_parameters_are_the_last_layers_unread_branch(plain):
     for name, network, dead in (("qm9", "edge", ("gnn_v", "multi_channel")), ("zinc250k-gmh", "node", None)):
-        config = gdss_preset(name).model
-        net, g = plain_networks(plain, config)[network].double(), graphs(config.features)
+        config = GDSS.preset_settings(name).model
+        net, g = plain_networks(plain, config)[network].double(), graphs(config.node_types)
         net(g.x, g.adj, g.mask.double()).sum().backward()
         last = f"layers.{len(net.layers) - 1}."
         parts = dead or ("gnn_q", "gnn_k", f"{last}mlp")
@@ -86,12 +86,12 @@ def test_dead_parameters_are_the_last_layers_unread_branch(plain):
         assert {k for k, p in net.named_parameters() if p.grad is None} == expected
 
 
-@pytest.mark.parametrize("name", [name for name in gdss_presets() if gdss_preset(name).model.network == "gdss"])
+@pytest.mark.parametrize("name", [name for name in GDSS.presets if GDSS.preset_settings(name).model.network == "gdss"])
 def test_fused_networks_equal_the_transcription_in_outputs_and_gradients(plain, name):
-    config = gdss_preset(name).model
+    config = GDSS.preset_settings(name).model
     torch.manual_seed(1)
     fused, published = GDSS(config).double().networks(), plain_networks(plain, config)
-    g = graphs(config.features, seed=2)
+    g = graphs(config.node_types, seed=2)
     generator = torch.Generator().manual_seed(3)
     for key, net in fused.items():
         oracle = published[key].double()
@@ -150,10 +150,10 @@ def test_edge_scores_are_symmetric_hollow_and_masked_and_node_scores_masked(dtyp
 
 @pytest.mark.parametrize("name", ["qm9", "zinc250k", "zinc250k-gmh", "community_small"])
 def test_float32_agrees_with_float64(name):
-    config = gdss_preset(name).model
+    config = GDSS.preset_settings(name).model
     torch.manual_seed(0)
     model = GDSS(config)
-    g = graphs(config.features, max_nodes=9, count=16)
+    g = graphs(config.node_types, max_nodes=9, count=16)
     for net in model.networks().values():
         with torch.no_grad():
             narrow = net(DenseGraphs(g.x.float(), g.adj.float(), g.mask))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from graphinv.errors import InputError
-from graphinv.models import gdss_presets, pard_presets
+from graphinv.models import GDSS, PARD, generator_class, generator_kinds
 from graphinv.training import TrainConfig
 from graphinv.training.config import parse_duration
 
@@ -35,14 +35,18 @@ def test_impossible_settings_are_refused(change):
 
 
 @pytest.mark.parametrize(
-    ("model", "name"), [("gdss", n) for n in gdss_presets()] + [("pard", n) for n in pard_presets()]
+    ("model", "name"), [(kind, name) for kind in generator_kinds() for name in generator_class(kind).presets]
 )
 def test_every_preset_has_settings(model, name):
-    assert TrainConfig.preset(name, model, max_epochs=3).max_epochs == 3
+    settings = TrainConfig.preset(name, model, max_epochs=3)
+    assert settings.max_epochs == 3 and settings == TrainConfig.preset(name, generator_class(model), max_epochs=3)
 
 
-def test_a_preset_is_of_gdss_unless_told_otherwise_and_of_a_known_model():
-    assert TrainConfig.preset("qm9") == TrainConfig.preset("qm9", "gdss") != TrainConfig.preset("qm9", "pard")
+def test_a_preset_is_of_the_first_generator_that_has_it_unless_told_otherwise_and_of_a_known_model():
+    assert TrainConfig.preset("qm9") == TrainConfig.preset("qm9", GDSS) != TrainConfig.preset("qm9", PARD)
+    assert TrainConfig.preset("planar") == TrainConfig.preset("planar", "pard")
+    with pytest.raises(InputError, match="available: .*zinc250k-gmh"):
+        TrainConfig.preset("nosuch")
     with pytest.raises(InputError, match="gdss, pard"):
         TrainConfig.preset("qm9", "nosuch")
     with pytest.raises(InputError, match="available: .*planar"):

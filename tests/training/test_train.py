@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from graphinv.errors import InputError
 from graphinv.models import GDSS, GraphGenerator
-from graphinv.training import train
+from graphinv.training import callbacks, train
 from graphinv.training.fit import _accelerator
 
 
@@ -138,7 +138,7 @@ def test_resume_needs_a_run_and_auto_does_not(model_of, store, quick, tmp_path):
 
 def test_stores_that_do_not_fit_the_model_are_refused_before_anything_is_written(model_of, store_of, quick, tmp_path):
     cases = [
-        (model_of(features=4), store_of(), "knows 3 node types"),
+        (model_of(node_types=4), store_of(), "knows 3 node types"),
         (model_of(), store_of(labels=("C", "N", "O", "F")), "knows 4 node types"),
         (model_of(), store_of(split=[1]), "no training graphs"),
         (model_of(max_nodes=3), store_of(), "more than max_nodes = 3"),
@@ -254,12 +254,12 @@ def test_a_crash_while_writing_leaves_the_old_checkpoint(model_of, store, quick,
     folder = train(model_of(), store, tmp_path, quick, progress=False)
     before = weights(folder)
 
-    def full(self, directory, **kwargs):
-        (directory / "model.safetensors").write_bytes(b"half")
+    def full(generator, folder, metadata, ema):
+        (folder / "model.safetensors").write_bytes(b"half")
         raise OSError(28, "No space left on device")
 
     model = model_of()
-    monkeypatch.setattr(type(model), "save", full)
+    monkeypatch.setattr(callbacks, "write_checkpoint", full)
     with pytest.raises(InputError, match="No space left"):
         train(model, store, folder, quick, max_epochs=3, resume=True, progress=False)
     monkeypatch.undo()

@@ -2,15 +2,6 @@
 
 from graphinv.models.gdss.config import GDSSConfig, SamplerConfig
 from graphinv.models.gdss.model import GDSS, make_solver, quantise
-from graphinv.models.gdss.presets import GDSSPreset, gdss_preset, gdss_presets
+from graphinv.models.gdss.presets import GDSSPreset
 
-__all__ = [
-    "GDSS",
-    "GDSSConfig",
-    "GDSSPreset",
-    "SamplerConfig",
-    "gdss_preset",
-    "gdss_presets",
-    "make_solver",
-    "quantise",
-]
+__all__ = ["GDSS", "GDSSConfig", "GDSSPreset", "SamplerConfig", "make_solver", "quantise"]

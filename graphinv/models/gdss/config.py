@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields
 from typing import Literal
 
 from graphinv.errors import InputError
-from graphinv.models.settings import check_choices
+from graphinv.models.settings import check_choices, renamed
 
 __all__ = ["GDSSConfig", "SamplerConfig"]
 
@@ -53,12 +53,13 @@ class SamplerConfig:
             )
 
 
+@renamed(features="node_types")
 @dataclass(frozen=True)
 class GDSSConfig:
     """Everything that defines a GDSS model.
 
     Attributes:
-        features: F: node types of a molecule, or one-hot degrees 0..F-1 of a generic graph.
+        node_types: F: node types of a molecule, or one-hot degrees 0..F-1 of a plain graph.
         max_nodes: most nodes of a training graph.
         node_input: "type" (one-hot of the node types) or "degree" (one-hot of the degrees, capped at F-1).
         node_sde: SDE of the nodes.
@@ -86,7 +87,7 @@ class GDSSConfig:
         sampler: how samples are drawn unless told otherwise.
     """
 
-    features: int = 4
+    node_types: int = 4
     max_nodes: int = 9
     node_input: Literal["type", "degree"] = "type"
     node_sde: SDEName = "ve"

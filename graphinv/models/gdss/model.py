@@ -29,9 +29,10 @@ from graphinv.diffusion import (
 )
 from graphinv.errors import InputError
 from graphinv.graphs import DenseGraphs, GraphBatch
-from graphinv.models.base import GraphGenerator, ReadyBatch
+from graphinv.models.base import GraphGenerator, ReadyBatch, SampleRequest
 from graphinv.models.gdss.config import GDSSConfig, SamplerConfig
 from graphinv.models.gdss.parts import in_parts, make_networks, make_sde, make_solver, quantise
+from graphinv.models.gdss.presets import PRESETS
 from graphinv.nn import JointScoreNetwork
 
 __all__ = ["GDSS", "make_solver", "quantise"]
@@ -47,7 +48,7 @@ class GDSS(GraphGenerator):
 
     Example:
         >>> from graphinv.testing import random_graphs
-        >>> model = GDSS(GDSSConfig(features=4, max_nodes=6))
+        >>> model = GDSS(GDSSConfig(node_types=4, max_nodes=6))
         >>> graphs = random_graphs(8, max_nodes=6, node_types=4, edge_types=3, seed=0)
         >>> model.loss(graphs, torch.Generator().manual_seed(0)).shape
         torch.Size([])
@@ -57,6 +58,13 @@ class GDSS(GraphGenerator):
 
     kind = "gdss"
     config_class = GDSSConfig
+    description = (
+        "GDSS (arXiv:2202.02514): all nodes and edges are denoised at once, as real numbers. Two score networks, or "
+        "one that reads the time (presets with ppgn), undo two SDEs together. Nodes of molecules are told by their "
+        "atoms, nodes of plain graphs by their degrees."
+    )
+    presets = PRESETS
+    any_size = True
     config: GDSSConfig
     moments: Tensor
 
@@ -67,29 +75,19 @@ class GDSS(GraphGenerator):
             make_sde(c.node_sde, c.node_low, c.node_high), make_sde(c.edge_sde, c.edge_low, c.edge_high)
         )
         if c.network == "ppgn":
-            self.joint_net = JointScoreNetwork(c.features, c.node_hidden, c.edge_hidden, c.edge_depth, c.heads)
+            self.joint_net = JointScoreNetwork(c.node_types, c.node_hidden, c.edge_hidden, c.edge_depth, c.heads)
         else:
             self.node_net, self.edge_net = make_networks(c)
         if c.prior == "matched":  # mean and variance of the entries of x, then of adj
-            self.register_buffer("moments", torch.tensor([[0.0], [1.0]]).repeat(1, c.features + 1))
+            self.register_buffer("moments", torch.tensor([[0.0], [1.0]]).repeat(1, c.node_types + 1))
 
     @classmethod
-    def preset(cls, name: str, *, seed: int = 0, **changes: Any) -> GDSS:
-        """Return an untrained model with the settings of a preset, the paper's but for smallmol and the two of ppgn.
-
-        Args:
-            name: qm9, qm9-ppgn, zinc250k, zinc250k-gmh, ego_small, community_small, community_small-ppgn, ENZYMES,
-                grid or smallmol.
-            seed: of the initial weights.
-            changes: fields of ``GDSSConfig`` to replace.
-
-        Example:
-            >>> GDSS.preset("qm9", max_nodes=7).config.max_nodes
-            7
-        """
-        from graphinv.models.gdss.presets import gdss_preset
-
-        return cls.seeded(replace(gdss_preset(name).model, **changes), seed)
+    def config_for(cls, store: GraphStore) -> dict[str, Any]:
+        """Return the sizes and types of a store; of plain graphs no types, which are classes of the degree then."""
+        values = super().config_for(store)
+        if store.vocabulary.scheme == "generic":
+            del values["node_types"]
+        return values
 
     def networks(self) -> dict[str, nn.Module]:
         """Return the node and the edge network, or the one for both."""
@@ -100,10 +98,10 @@ class GDSS(GraphGenerator):
     def prepare(self, store: GraphStore, *, progress: bool = True) -> GraphStore:
         """Keep the node counts of the store and return it; see the base class."""
         known = len(store.vocabulary.nodes)
-        if self.config.node_input == "type" and known != self.config.features:
+        if self.config.node_input == "type" and known != self.config.node_types:
             raise InputError(
                 f"the store knows {known} node types {list(store.vocabulary.nodes)}, the model "
-                f"{self.config.features}; set features = {known}, or build the store with the model's vocabulary"
+                f"{self.config.node_types}; set node_types = {known}, or build the store with the model's vocabulary"
             )
         store = super().prepare(store, progress=progress)
         if self.config.prior == "matched":
@@ -138,7 +136,7 @@ class GDSS(GraphGenerator):
 
     def _moments_of(self, store: GraphStore) -> Tensor:
         """Return ``[2, F + 1]`` means and variances over the training graphs."""
-        sums, counts = torch.zeros(2, self.config.features + 1, dtype=torch.float64), torch.zeros(2)
+        sums, counts = torch.zeros(2, self.config.node_types + 1, dtype=torch.float64), torch.zeros(2)
         for batch in GraphLoader(store, "train", shuffle=False):
             g = self.to_fields(batch)
             for k, power in enumerate((1, 2)):
@@ -146,7 +144,7 @@ class GDSS(GraphGenerator):
                 sums[k] += torch.cat(fields).cpu()
             n = g.mask.sum(1).cpu()
             counts += torch.stack([n.sum(), (n * (n - 1)).sum()])
-        mean, square = sums / counts.clamp(min=1)[[0] * self.config.features + [1]]
+        mean, square = sums / counts.clamp(min=1)[[0] * self.config.node_types + [1]]
         return torch.stack([mean, (square - mean.square()).clamp(min=0)])
 
     def to_fields(self, batch: GraphBatch) -> DenseGraphs:
@@ -159,7 +157,7 @@ class GDSS(GraphGenerator):
         if dense.mask.size(1) > self.max_nodes:
             raise InputError(f"a graph has {dense.mask.size(1)} nodes, this model was built for {self.max_nodes}")
         dtype = next(self.parameters()).dtype
-        size = self.config.features
+        size = self.config.node_types
         if self.config.node_input == "degree":
             kind = (dense.adj != 0).sum(-1).clamp(max=size - 1)
         else:
@@ -199,48 +197,21 @@ class GDSS(GraphGenerator):
             error = network_error(self.sde, score, z, t, SPREAD).masked()
         return {name: 0.5 * e.square().flatten(1).sum(1).mean() for name, e in (("node", error.x), ("edge", error.adj))}
 
-    @torch.no_grad()
-    def sample(
-        self,
-        n: int,
-        *,
-        seed: int = 0,
-        num_nodes: Tensor | None = None,
-        steps: int | None = None,
-        batch_size: int = 1024,
-        callback: Callable[[int, int, Any], None] | None = None,
-        sampler: SamplerConfig | None = None,
-        solver: Solver | None = None,
-    ) -> GraphBatch:
-        """Draw n graphs.
+    def batches(self, n: int, counts: Tensor | None, request: SampleRequest) -> list[Tensor]:
+        """Batch graphs of like size; where norms are over the batch, graphs of all sizes as in the paper's code."""
+        return super().batches(n, None if request.sampler.norm == "batch" else counts, request)
 
-        Args:
-            n: graphs to draw.
-            seed: graph k depends on (seed, k) only (with the "graph" norm), up to floating-point rounding.
-            num_nodes: ``[n]`` node counts; drawn from the training histogram if None.
-            steps: solver steps, overriding the sampler's.
-            batch_size: graphs per network call; graphs of like size go together.
-            callback: called as ``callback(done, total, graphs)`` after every solver step of every batch.
-            sampler: settings; the model's own if None.
-            solver: a solver object, overriding the sampler's.
-        """
-        if n < 0 or batch_size < 1:
-            raise InputError(f"expected n >= 0 and batch_size >= 1, got {n} and {batch_size}")
-        if not 0 <= seed < 2**31:
-            raise InputError(f"seed must be in 0..{2**31 - 1}, got {seed}")
-        sampler = sampler or self.config.sampler
-        sampler = sampler if steps is None else replace(sampler, steps=steps)
-        counts = self.draw_node_counts(n, seed) if num_nodes is None else num_nodes.to("cpu", torch.long)
-        if counts.shape != (n,) or (n and int(counts.min()) < 0):
-            raise InputError(f"num_nodes must be [{n}] counts >= 0, got {list(counts.shape)}")
-        # norms over the batch are of graphs of all sizes in the paper's code
-        order = torch.arange(n) if sampler.norm == "batch" else torch.argsort(counts, stable=True)
-        chunks = [order[k : k + batch_size] for k in range(0, n, batch_size)]
-        parts = []
-        for number, chunk in enumerate(chunks):
-            tick = None if callback is None else _shifted(callback, number, len(chunks))
-            parts.append(self._sample_batch(counts[chunk], chunk, seed, sampler, solver, tick))
-        return GraphBatch.from_graphs(parts).select(torch.argsort(order)) if parts else _no_graphs()
+    def draw(self, request: SampleRequest, *, solver: Solver | None = None) -> GraphBatch:
+        """Return the graphs of ``request``; a ``solver`` object overrides the sampler's."""
+        assert request.counts is not None  # sizes are those asked for or of training
+
+        def tick(done: int, total: int, g: Any) -> None:
+            request.tick(done, total, "steps")
+
+        graphs = self._sample_batch(request.counts, request.ids, request.seed, request.sampler, solver, tick)
+        if self.config.node_input == "degree":  # the classes of the degree are no types
+            graphs = replace(graphs, x=torch.zeros_like(graphs.x))
+        return graphs
 
     def _sample_batch(
         self,
@@ -254,7 +225,7 @@ class GDSS(GraphGenerator):
         weight = next(self.parameters())
         size = max(int(counts.max()), 1)
         mask = (torch.arange(size) < counts.unsqueeze(1)).to(weight.device)
-        empty = weight.new_zeros(len(counts), size, self.config.features)
+        empty = weight.new_zeros(len(counts), size, self.config.node_types)
         like = DenseGraphs(empty, weight.new_zeros(len(counts), size, size), mask)
         noise: Noise = PerGraphNoise((ids + (seed << 32)).to(weight.device))
         times = time_grid(sampler.steps, early=sampler.early).to(weight.device)
@@ -265,12 +236,3 @@ class GDSS(GraphGenerator):
         if self.config.node_input == "degree":
             return quantise(g, "argmax", edge_types=1).to("cpu")
         return quantise(g, sampler.decode).to("cpu")
-
-
-def _shifted(callback: Callable[[int, int, Any], None], part: int, parts: int) -> Callable[[int, int, Any], None]:
-    return lambda k, total, g: callback(part * total + k, parts * total, g)
-
-
-def _no_graphs() -> GraphBatch:
-    empty = torch.zeros(0, dtype=torch.long)
-    return GraphBatch(empty, empty.reshape(2, 0), empty, empty.new_zeros(1), empty.new_zeros(1))

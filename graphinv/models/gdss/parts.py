@@ -70,10 +70,11 @@ def make_networks(c: GDSSConfig) -> tuple[nn.Module, nn.Module]:
     node: nn.Module
     edges = (c.mlp_layers, c.channels_init, c.channels)
     if c.node_network == "gcn":
-        node = ScoreNetworkX(c.features, c.node_depth, c.node_hidden)
+        node = ScoreNetworkX(c.node_types, c.node_depth, c.node_hidden)
     else:
-        node = ScoreNetworkX_GMH(c.features, c.node_depth, c.node_hidden, c.attention, *edges, c.heads)
-    return node, ScoreNetworkA(c.features, c.edge_depth, c.edge_hidden, c.attention, *edges, c.channels_final, c.heads)
+        node = ScoreNetworkX_GMH(c.node_types, c.node_depth, c.node_hidden, c.attention, *edges, c.heads)
+    widths = (c.edge_depth, c.edge_hidden, c.attention, *edges, c.channels_final, c.heads)
+    return node, ScoreNetworkA(c.node_types, *widths)
 
 
 def make_sde(name: str, low: float, high: float) -> SDE:

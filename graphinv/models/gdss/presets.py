@@ -11,14 +11,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from graphinv.errors import InputError
 from graphinv.models.gdss.config import GDSSConfig, SamplerConfig
+from graphinv.models.settings import Preset
 
-__all__ = ["GDSSPreset", "gdss_preset", "gdss_presets"]
+__all__ = ["PRESETS", "GDSSPreset"]
 
 
 @dataclass(frozen=True)
-class GDSSPreset:
+class GDSSPreset(Preset):
     """A model, its training settings and the paper's own sampler.
 
     Attributes:
@@ -28,11 +28,10 @@ class GDSSPreset:
     """
 
     model: GDSSConfig
-    training: Mapping[str, Any]
     paper_sampler: SamplerConfig
 
 
-def _generic(features: int, nodes: int, **changes: Any) -> GDSSConfig:
+def _generic(node_types: int, nodes: int, **changes: Any) -> GDSSConfig:
     settings: dict[str, Any] = {
         "node_input": "degree",
         "node_sde": "vp",
@@ -43,7 +42,7 @@ def _generic(features: int, nodes: int, **changes: Any) -> GDSSConfig:
         "edge_depth": 5,
         "mlp_layers": 2,
     }
-    return GDSSConfig(features=features, max_nodes=nodes, **{**settings, **changes})
+    return GDSSConfig(node_types=node_types, max_nodes=nodes, **{**settings, **changes})
 
 
 def _training(batch_size: int, epochs: int, rate: float, **changes: Any) -> Mapping[str, Any]:
@@ -55,10 +54,10 @@ def _paper(solver: Literal["s4", "reverse", "euler"], snr: float, scale_eps: flo
 
 
 _ZINC = GDSSConfig(
-    features=9, max_nodes=38, node_sde="vp", edge_low=0.2, edge_depth=6, sampler=SamplerConfig(scale_eps=0.9)
+    node_types=9, max_nodes=38, node_sde="vp", edge_low=0.2, edge_depth=6, sampler=SamplerConfig(scale_eps=0.9)
 )
 _ZINC_GMH = GDSSConfig(
-    features=9, max_nodes=38, node_sde="vp", edge_low=0.2, edge_depth=6, node_network="gmh",
+    node_types=9, max_nodes=38, node_sde="vp", edge_low=0.2, edge_depth=6, node_network="gmh",
     sampler=SamplerConfig(scale_eps=0.8),
 )  # fmt: skip
 _EGO = _generic(17, 18, node_depth=2, sampler=SamplerConfig(snr=0.05, scale_eps=0.4))
@@ -80,7 +79,7 @@ _COMMUNITY_JOINT = _generic(
 )  # fmt: skip
 _TIMED = {"schedule": "cosine", "optimizer": "adamw"}
 
-_PRESETS = {
+PRESETS: Mapping[str, GDSSPreset] = {
     "smallmol": GDSSPreset(
         GDSSConfig(max_nodes=7), _training(256, 80, 0.01, schedule="cosine"), _paper("reverse", 0.2, 0.7)
     ),
@@ -100,24 +99,3 @@ _PRESETS = {
     "ENZYMES": GDSSPreset(_ENZYMES, _training(64, 5000, 0.01), _paper("s4", 0.15, 0.7)),
     "grid": GDSSPreset(_GRID, _training(8, 5000, 0.01), _paper("reverse", 0.1, 0.7)),
 }
-
-
-def gdss_presets() -> tuple[str, ...]:
-    """Return the names of all presets."""
-    return tuple(_PRESETS)
-
-
-def gdss_preset(name: str) -> GDSSPreset:
-    """Return a preset by name, in any case.
-
-    Raises:
-        InputError: there is none of that name.
-
-    Example:
-        >>> gdss_preset("qm9").model.max_nodes
-        9
-    """
-    known = {key.lower(): preset for key, preset in _PRESETS.items()}
-    if name.lower() not in known:
-        raise InputError(f"unknown preset {name!r}; available: {', '.join(_PRESETS)}")
-    return known[name.lower()]

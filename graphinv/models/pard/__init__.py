@@ -2,6 +2,5 @@
 
 from graphinv.models.pard.config import BlockSampler, PARDConfig
 from graphinv.models.pard.model import PARD
-from graphinv.models.pard.presets import PARD_TRAINING, PARDPreset, pard_preset, pard_presets
 
-__all__ = ["PARD", "PARD_TRAINING", "BlockSampler", "PARDConfig", "PARDPreset", "pard_preset", "pard_presets"]
+__all__ = ["PARD", "BlockSampler", "PARDConfig"]

@@ -6,8 +6,6 @@ blocks of a graph train at once; sampling keeps what finished blocks have comput
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
@@ -18,11 +16,12 @@ from graphinv.data import GraphStore
 from graphinv.diffusion import DiscreteDiffusion
 from graphinv.errors import InputError
 from graphinv.graphs import GraphBatch
-from graphinv.models.base import GraphGenerator, ReadyBatch, evaluation
+from graphinv.models.base import GraphGenerator, ReadyBatch, SampleRequest, evaluation
 from graphinv.models.pard.batch import COLUMNS, BlockBatch, block_batch, block_columns
-from graphinv.models.pard.config import BlockSampler, PARDConfig
+from graphinv.models.pard.config import PARDConfig
 from graphinv.models.pard.likelihood import LogLikelihood, log_likelihood, path_consistency
 from graphinv.models.pard.ordered_store import ordered_store
+from graphinv.models.pard.presets import PRESETS, TRAINING
 from graphinv.nn.block_network import BlockInput, BlockNetwork, ParallelOutput
 from graphinv.ops.pairs import from_pairs, to_pairs
 
@@ -60,6 +59,18 @@ class PARD(GraphGenerator):
 
     kind = "pard"
     config_class = PARDConfig
+    description = (
+        "PARD (arXiv:2402.03687): a graph grows block after block, each by a discrete diffusion beside the finished "
+        "ones. A block holds the nodes that look alike H hops around (--model.max_hops), so nothing depends on how "
+        "nodes are numbered. H = 0 is one block, plain diffusion of the whole graph; more hops make more, smaller and "
+        "easier blocks. Molecules take 3 (about 7 blocks with hydrogens), large plain graphs 1. The order is computed "
+        "first, or once and for all by data build --max-hops. On two CPU cores the preset smallmol takes minutes and "
+        "qm9 hours; the presets of the paper want a GPU."
+    )
+    presets = PRESETS
+    training_defaults = TRAINING
+    default_batch_size = 512
+    draws_sizes = True
     config: PARDConfig
     node_counts: Tensor
     pair_counts: Tensor
@@ -75,23 +86,6 @@ class PARD(GraphGenerator):
         for name, length in zip(COLUMNS, lengths, strict=True):
             self.register_buffer(name, torch.zeros(length, dtype=torch.long))
         self._made: tuple[Any, list[DiscreteDiffusion]] | None = None
-
-    @classmethod
-    def preset(cls, name: str, *, seed: int = 0, **changes: Any) -> PARD:
-        """Return an untrained model with the settings for a data set.
-
-        Args:
-            name: one of ``pard_presets()``, such as qm9, qm9-hydrogens, zinc250k, moses, planar or smallmol.
-            seed: of the initial weights.
-            changes: fields of ``PARDConfig`` to replace.
-
-        Example:
-            >>> PARD.preset("qm9", layers=1).config.max_hops
-            3
-        """
-        from graphinv.models.pard.presets import pard_preset
-
-        return cls.seeded(replace(pard_preset(name).model, **changes), seed)
 
     def networks(self) -> dict[str, nn.Module]:
         """Return the one network, denoiser and block heads together."""
@@ -253,32 +247,17 @@ class PARD(GraphGenerator):
         """Return ``[B]`` bool: whether each drawn graph's own block order is the path on which it was generated."""
         return path_consistency(batch, self.config.max_hops, self._legacy)
 
-    @torch.no_grad()
-    def sample(
-        self,
-        n: int,
-        *,
-        seed: int = 0,
-        num_nodes: Tensor | None = None,
-        steps: int | None = None,
-        batch_size: int = 512,
-        callback: Callable[[int, int, Any], None] | None = None,
-        sampler: BlockSampler | None = None,
-    ) -> GraphBatch:
-        """Draw n graphs; ``block`` of the result is the block in which each node was generated.
+    def batches(self, n: int, counts: Tensor | None, request: SampleRequest) -> list[Tensor]:
+        """Return all graphs in one: many are under way, and the blocks of like size are batched as they come."""
+        return [torch.arange(n)]
 
-        Args:
-            n: graphs to draw.
-            seed: graph k depends on (seed, k) only, up to floating-point rounding.
-            num_nodes: ``[n]`` node counts to keep to; the model stops where it likes if None.
-            steps: most denoising steps of a block, overriding the sampler's.
-            batch_size: most blocks per network call; more graphs are under way, as memory allows.
-            callback: called as ``callback(finished, n, None)`` whenever graphs are finished.
-            sampler: settings; the model's own if None.
+    def draw(self, request: SampleRequest) -> GraphBatch:
+        """Return the graphs of ``request``; ``block`` is the block in which each node was generated.
+
+        The model stops where it likes if there are no counts. A call of the network takes one block each of up to
+        ``batch_size`` graphs; more are under way, as memory allows.
         """
         from graphinv.models.pard.sampler import draw_graphs
 
-        sampler = sampler or self.config.sampler
-        sampler = sampler if steps is None else replace(sampler, steps=steps)
-        with evaluation(self):
-            return draw_graphs(self, n, seed, num_nodes, sampler, batch_size, callback)
+        r = request
+        return draw_graphs(self, len(r.ids), r.seed, r.counts, r.sampler, r.batch_size, r.tick)

@@ -1,42 +1,26 @@
 """Settings of PARD per data set, as data: the rows of its published configurations, and two small ones of our own.
 
-arXiv:2402.03687. What a row takes from the paper and what it does not is said at ``PARDPreset``.
+Of the paper (arXiv:2402.03687) are, in qm9-hydrogens (its QM9), zinc250k, moses, planar, sbm, grid and community_small
+(its comm20): widths, depth, heads, H, T, absolute and relative block numbers, the weight of the cross entropy, learning
+rate, batch size, epochs, AdamW with its weight decay, the cosine schedule and the warm-up (here in steps). ego_small
+and enzymes, which it does not have, follow community_small; qm9 (heavy atoms only) and smallmol are small models that
+two CPU cores train.
+
+Not of the paper are: layer norm (it has batch norm for molecules), noise by the marginals (it has uniform noise), one
+trunk for denoiser and block heads (it trains two networks), the exact block order, a time per block, the clipped
+gradient, averaged weights, single precision on grid, and kekulised bonds on MOSES. The fields norm, prior, trunk, order
+and block_time of ``PARDConfig`` choose the paper's.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
-from graphinv.errors import InputError
 from graphinv.models.pard.config import BlockSampler, PARDConfig
+from graphinv.models.settings import Preset
 
-__all__ = ["PARD_TRAINING", "PARDPreset", "pard_preset", "pard_presets"]
-
-
-@dataclass(frozen=True)
-class PARDPreset:
-    """A model and its training settings.
-
-    Of the paper are, in qm9-hydrogens (its QM9), zinc250k, moses, planar, sbm, grid and community_small (its comm20):
-    widths, depth, heads, H, T, absolute and relative block numbers, the weight of the cross entropy, learning rate,
-    batch size, epochs, AdamW with its weight decay, the cosine schedule and the warm-up (here in steps). ego_small and
-    enzymes, which it does not have, follow community_small; qm9 (heavy atoms only) and smallmol are small models that
-    two CPU cores train.
-
-    Not of the paper are: layer norm (it has batch norm for molecules), noise by the marginals (it has uniform noise),
-    one trunk for denoiser and block heads (it trains two networks), the exact block order, a time per block, the
-    clipped gradient, averaged weights, single precision on grid, and kekulised bonds on MOSES.
-    The fields norm, prior, trunk, order and block_time of ``PARDConfig`` choose the paper's.
-
-    Attributes:
-        model: the network, the diffusion and the sampler.
-        training: fields of ``graphinv.TrainConfig``.
-    """
-
-    model: PARDConfig
-    training: Mapping[str, Any]
+__all__ = ["PRESETS", "TRAINING"]
 
 
 def _model(dims: tuple[int, int, int], nodes: int, hops: int, steps: int, **changes: Any) -> PARDConfig:
@@ -56,53 +40,33 @@ def _training(batch_size: int, epochs: int, rate: float, warmup: int = 0, **chan
     return {**settings, "optimizer": "adamw", "weight_decay": 0.01, "schedule": "cosine", **changes}
 
 
-PARD_TRAINING = _training(64, 30, 4e-4, warmup=300)  # of a store without a preset: network and rate of the paper's QM9
+TRAINING = _training(64, 30, 4e-4, warmup=300)  # of a store without a preset: network and rate of the paper's QM9
 
 _COMMUNITY: dict[str, Any] = {"relative": False, "ce_weight": 0.01}
 
-_PRESETS = {
+PRESETS: Mapping[str, Preset] = {
     # of our own
-    "smallmol": PARDPreset(
+    "smallmol": Preset(
         PARDConfig(max_nodes=7, node_dim=64, edge_dim=24, layers=5, heads=4, ce_weight=1.0),
         _training(64, 8, 2e-3, warmup=100, ema=0.995),
     ),
-    "qm9": PARDPreset(
+    "qm9": Preset(
         PARDConfig(max_nodes=9, node_dim=128, edge_dim=32, layers=6, ce_weight=1.0),
         _training(64, 30, 1e-3, warmup=300, ema=0.999),
     ),
     # of the paper
-    "qm9-hydrogens": PARDPreset(_model((256, 64, 8), 29, 3, 20, node_types=5), _training(128, 100, 4e-4, warmup=3900)),
-    "zinc250k": PARDPreset(_model((256, 64, 8), 38, 3, 50, node_types=9, absolute=False), _training(128, 70, 4e-4)),
-    "moses": PARDPreset(_model((256, 64, 8), 27, 3, 50, node_types=7), _training(128, 40, 2e-4)),
-    "planar": PARDPreset(_plain((256, 32, 10), 64, 1, 50, absolute=False), _training(6, 400, 3e-4)),
-    "sbm": PARDPreset(_plain((128, 32, 6), 187, 1, 40, **_COMMUNITY), _training(24, 300, 2e-4, warmup=30)),
+    "qm9-hydrogens": Preset(_model((256, 64, 8), 29, 3, 20, node_types=5), _training(128, 100, 4e-4, warmup=3900)),
+    "zinc250k": Preset(_model((256, 64, 8), 38, 3, 50, node_types=9, absolute=False), _training(128, 70, 4e-4)),
+    "moses": Preset(_model((256, 64, 8), 27, 3, 50, node_types=7), _training(128, 40, 2e-4)),
+    "planar": Preset(_plain((256, 32, 10), 64, 1, 50, absolute=False), _training(6, 400, 3e-4)),
+    "sbm": Preset(_plain((128, 32, 6), 187, 1, 40, **_COMMUNITY), _training(24, 300, 2e-4, warmup=30)),
     # the published file says 3e-3, and 3e-4 in the comment beside it, as the other rows of this width have
-    "grid": PARDPreset(_plain((256, 48, 10), 361, 1, 50, absolute=False), _training(2, 700, 3e-4)),
-    "community_small": PARDPreset(
+    "grid": Preset(_plain((256, 48, 10), 361, 1, 50, absolute=False), _training(2, 700, 3e-4)),
+    "community_small": Preset(
         _plain((128, 32, 6), 20, 3, 40, **_COMMUNITY), _training(512, 1000, 5e-4, warmup=5)
     ),
     # after community_small
-    "ego_small": PARDPreset(_plain((128, 32, 6), 18, 3, 40, **_COMMUNITY), _training(512, 1000, 5e-4, warmup=5)),
+    "ego_small": Preset(_plain((128, 32, 6), 18, 3, 40, **_COMMUNITY), _training(512, 1000, 5e-4, warmup=5)),
     # 512 graphs of 125 nodes at once fit no device: batch size of sbm
-    "enzymes": PARDPreset(_plain((128, 32, 6), 125, 3, 40, **_COMMUNITY), _training(24, 1000, 5e-4, warmup=100)),
+    "enzymes": Preset(_plain((128, 32, 6), 125, 3, 40, **_COMMUNITY), _training(24, 1000, 5e-4, warmup=100)),
 }  # fmt: skip
-
-
-def pard_presets() -> tuple[str, ...]:
-    """Return the names of all presets."""
-    return tuple(_PRESETS)
-
-
-def pard_preset(name: str) -> PARDPreset:
-    """Return a preset by name; ``PARDPreset`` says what it takes from the paper.
-
-    Raises:
-        InputError: there is none of that name.
-
-    Example:
-        >>> pard_preset("planar").model.max_hops, pard_preset("planar").training["batch_size"]
-        (1, 6)
-    """
-    if name not in _PRESETS:
-        raise InputError(f"unknown preset {name!r}; available: {', '.join(_PRESETS)}")
-    return _PRESETS[name]

@@ -9,9 +9,9 @@ from __future__ import annotations
 import itertools
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -26,6 +26,7 @@ from graphinv.nn.block_network import Contexts, NewBlock
 from graphinv.ops.replay import Replay
 
 if TYPE_CHECKING:
+    from graphinv.models.base import Callback
     from graphinv.models.pard.model import PARD
 
 __all__ = ["draw_graphs"]
@@ -69,21 +70,10 @@ def draw_graphs(
     num_nodes: Tensor | None,
     sampler: BlockSampler,
     batch_size: int,
-    callback: Callable[[int, int, Any], None] | None,
+    callback: Callback | None,
     plans: list[list[tuple[int, int]]] | None = None,
 ) -> GraphBatch:
-    """Draw n graphs; see ``PARD.sample``. ``plans`` gives size and degree of each block in place of drawing them."""
-    if n < 0 or batch_size < 1:
-        raise InputError(f"expected n >= 0 and batch_size >= 1, got {n} and {batch_size}")
-    if not 0 <= seed < 2**31:
-        raise InputError(f"seed must be in 0..{2**31 - 1}, got {seed}")
-    num_nodes = None if num_nodes is None else torch.as_tensor(num_nodes)
-    if num_nodes is not None and (
-        num_nodes.shape != (n,) or num_nodes.is_floating_point() or (n and not 0 <= int(num_nodes.min()))
-    ):
-        raise InputError(f"num_nodes must be [{n}] integer counts >= 0, got {num_nodes.dtype} {list(num_nodes.shape)}")
-    if num_nodes is not None and n and int(num_nodes.max()) > model.max_nodes:
-        raise InputError(f"num_nodes goes up to {int(num_nodes.max())}, this model makes up to {model.max_nodes} nodes")
+    """Draw n graphs; see ``PARD.draw``. ``plans`` gives size and degree of each block in place of drawing them."""
     if num_nodes is None and not int(model.first_sizes.sum()):
         raise InputError("this model holds no block sizes: train it first, or pass num_nodes")
     draw = _Drawing(model, seed, sampler)
@@ -103,7 +93,7 @@ def draw_graphs(
         done += [g for g in active if not g.size]
         active = [g for g in active if g.size]
         if callback is not None:
-            callback(len(done), n, None)
+            callback(len(done), n, "graphs")
     return _packed(sorted(done, key=lambda g: g.number))
 
 

@@ -6,6 +6,8 @@ READY := $(VENV)/.ready
 GPU_READY := $(VENV)/.ready-gpu
 OUT ?= quickstart
 DEVICE ?= pretended
+# Processes of the test suite, one thread each.
+PROCESSES ?= 2
 
 .PHONY: quickstart test test-device test-gpu-kernels gpu-dev lint format clean
 
@@ -24,7 +26,7 @@ quickstart: $(READY)  ## train on the embedded molecules, draw 1,000, judge them
 	@echo "molecules: $(OUT)/out.smi   picture: $(OUT)/grid.png   report: $(OUT)/report.html"
 
 test: $(READY)  ## the whole suite; GRAPHINV_DATA_DIR adds the tests on real files
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n $(PROCESSES) --dist worksteal
 
 test-device: $(READY)  ## nothing mixes devices, nothing waits: on a pretended device, or DEVICE=cuda
 	GRAPHINV_TEST_DEVICE=$(DEVICE) $(BIN)/python -m pytest -q tests/device
@@ -35,8 +37,8 @@ $(GPU_READY): $(READY) pyproject.toml constraints.txt
 
 gpu-dev: $(GPU_READY)
 
-test-gpu-kernels: gpu-dev  ## the kernels with Triton too, interpreted on the CPU: minutes
-	TRITON_INTERPRET=1 $(BIN)/python -m pytest -q tests/ops tests/aggr/test_triton_gru.py
+test-gpu-kernels: gpu-dev  ## the tests of the Triton kernels, interpreted on the CPU: minutes
+	TRITON_INTERPRET=1 $(BIN)/python -m pytest -q -n $(PROCESSES) --dist worksteal -m "triton or backends" tests/ops tests/aggr/test_triton_gru.py
 
 lint: $(READY)  ## what CI checks
 	$(BIN)/ruff check .

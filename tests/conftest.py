@@ -1,7 +1,8 @@
-"""Fixtures of more than one test file."""
+"""Fixtures of more than one test file, and what holds for all: one thread a process, backends that may be missing."""
 
 from __future__ import annotations
 
+import os
 from types import ModuleType
 
 import pytest
@@ -9,6 +10,13 @@ import torch
 
 from graphinv.ops import available_backends, backend_report
 from tests.nn import plain_score
+
+
+def pytest_runtest_setup() -> None:
+    """Keep each process of pytest-xdist, and what it starts, to one thread: the processes share the cores."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        os.environ["OMP_NUM_THREADS"] = "1"
+        torch.set_num_threads(1)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

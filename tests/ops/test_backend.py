@@ -15,9 +15,7 @@ from graphinv.errors import InputError
 from graphinv.ops import available_backends, backend_report, current_backend, segment_reduce, use_backend
 from graphinv.ops import backend as backend_module
 
-needs_torch_scatter = pytest.mark.skipif(
-    "torch_scatter" not in available_backends(), reason="torch_scatter is not importable here"
-)
+pytestmark = pytest.mark.backends
 
 
 def test_torch_is_always_available_and_the_default_without_a_gpu():
@@ -60,7 +58,7 @@ def test_importing_the_kernels_leaves_triton_alone():
     subprocess.run([sys.executable, "-c", code], cwd=Path(graphinv.ops.__file__).parents[2], check=True)
 
 
-@needs_torch_scatter
+@pytest.mark.torch_scatter
 def test_a_block_restores_the_backend_even_after_an_error():
     with pytest.raises(KeyError), use_backend("torch_scatter"):
         assert current_backend() == "torch_scatter"
@@ -71,7 +69,7 @@ def test_a_block_restores_the_backend_even_after_an_error():
     assert current_backend() == "torch"
 
 
-@needs_torch_scatter
+@pytest.mark.torch_scatter
 def test_a_call_sets_the_backend_from_then_on_in_its_thread_only():
     seen = []
 
@@ -85,7 +83,7 @@ def test_a_call_sets_the_backend_from_then_on_in_its_thread_only():
     assert seen == ["torch_scatter"] and current_backend() == "torch"
 
 
-@needs_torch_scatter
+@pytest.mark.torch_scatter
 def test_backends_agree():
     x = torch.randn(50, 7, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     ptr = torch.tensor([0, 0, 20, 21, 50])
@@ -95,7 +93,7 @@ def test_backends_agree():
         torch.testing.assert_close(other, segment_reduce(x, ptr, reduce))
 
 
-@needs_torch_scatter
+@pytest.mark.torch_scatter
 def test_backward_runs_on_the_backend_of_the_forward_pass():
     x = torch.ones(4, 3, requires_grad=True)
     with use_backend("torch_scatter"):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import pytest
 import torch
 from torch import Tensor
@@ -51,29 +53,31 @@ def loop(x: Tensor, ptr: Tensor, reduce: str) -> Tensor:
     return torch.stack(rows) if rows else x.new_zeros(0, *x.shape[1:])
 
 
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
-@pytest.mark.parametrize("counts", COUNTS.values(), ids=COUNTS.keys())
+def assert_close(out: Tensor, expected: Tensor, rtol: float, atol: float, case: str) -> None:
+    torch.testing.assert_close(out.double(), expected, rtol=rtol, atol=atol, msg=lambda text: f"{case}: {text}")
+
+
 @pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
 @pytest.mark.parametrize("reduce", REDUCTIONS)
-def test_reduction_equals_loop_in_float64(reduce, dtype, counts, shape):
-    ptr = make_ptr(counts)
-    x = make_rows(ptr, shape, dtype)
-    out = segment_reduce(x, ptr, reduce)
-    assert out.dtype == dtype and out.shape == (len(counts), *shape)
+def test_reduction_equals_loop_in_float64(reduce, dtype):
     tolerance = TOLERANCE[dtype]
-    torch.testing.assert_close(out.double(), loop(x.double(), ptr, reduce), rtol=tolerance, atol=tolerance * 10)
+    for (name, counts), shape in product(COUNTS.items(), SHAPES):
+        ptr = make_ptr(counts)
+        x = make_rows(ptr, shape, dtype)
+        out = segment_reduce(x, ptr, reduce)
+        assert out.dtype == dtype and out.shape == (len(counts), *shape), f"{name}, rows of {shape}"
+        assert_close(out, loop(x.double(), ptr, reduce), tolerance, 10 * tolerance, f"{name}, rows of {shape}")
 
 
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
-@pytest.mark.parametrize("counts", COUNTS.values(), ids=COUNTS.keys())
 @pytest.mark.parametrize("dtype", [torch.int64, torch.int32, torch.uint8], ids=str)
 @pytest.mark.parametrize("reduce", INTEGER_REDUCTIONS)
-def test_integers_are_reduced_exactly_in_their_dtype(reduce, dtype, counts, shape):
-    ptr = make_ptr(counts)
-    x = make_rows(ptr, shape).abs().to(dtype) if dtype == torch.uint8 else (10 * make_rows(ptr, shape)).to(dtype)
-    out = segment_reduce(x, ptr, reduce)
-    assert out.dtype == dtype
-    assert torch.equal(out, loop(x, ptr, reduce).to(dtype))
+def test_integers_are_reduced_exactly_in_their_dtype(reduce, dtype):
+    for (name, counts), shape in product(COUNTS.items(), SHAPES):
+        ptr = make_ptr(counts)
+        x = make_rows(ptr, shape).abs().to(dtype) if dtype == torch.uint8 else (10 * make_rows(ptr, shape)).to(dtype)
+        out = segment_reduce(x, ptr, reduce)
+        assert out.dtype == dtype, f"{name}, rows of {shape}"
+        assert torch.equal(out, loop(x, ptr, reduce).to(dtype)), f"{name}, rows of {shape}"
 
 
 @pytest.mark.parametrize("reduce", REDUCTIONS)
@@ -204,18 +208,17 @@ def test_rows_need_not_be_contiguous():
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
-@pytest.mark.parametrize("counts", COUNTS.values(), ids=COUNTS.keys())
-def test_softmax_equals_loop_and_sums_to_one(counts, shape, dtype):
-    ptr = make_ptr(counts)
-    x = make_rows(ptr, shape, dtype)
-    out = segment_softmax(x, ptr)
-    assert out.dtype == dtype and out.shape == x.shape
-    slices = [x.double()[a:b].softmax(0) for a, b in zip(ptr[:-1].tolist(), ptr[1:].tolist(), strict=True)]
-    expected = torch.cat(slices) if slices else x.double()
-    torch.testing.assert_close(out.double(), expected, rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype])
-    total = segment_reduce(out.double(), ptr)[ptr.diff() > 0]
-    torch.testing.assert_close(total, torch.ones_like(total), rtol=0, atol=TOLERANCE[dtype] * 10)
+def test_softmax_equals_loop_and_sums_to_one(dtype):
+    for (name, counts), shape in product(COUNTS.items(), SHAPES):
+        ptr = make_ptr(counts)
+        x = make_rows(ptr, shape, dtype)
+        out = segment_softmax(x, ptr)
+        assert out.dtype == dtype and out.shape == x.shape, f"{name}, rows of {shape}"
+        slices = [x.double()[a:b].softmax(0) for a, b in zip(ptr[:-1].tolist(), ptr[1:].tolist(), strict=True)]
+        expected = torch.cat(slices) if slices else x.double()
+        assert_close(out, expected, TOLERANCE[dtype], TOLERANCE[dtype], f"{name}, rows of {shape}")
+        total = segment_reduce(out.double(), ptr)[ptr.diff() > 0]
+        assert_close(total, torch.ones_like(total), 0, 10 * TOLERANCE[dtype], f"sums of {name}, rows of {shape}")
 
 
 def test_softmax_ignores_a_shift_and_minus_infinity():
@@ -238,16 +241,16 @@ def test_softmax_gradients():
 
 
 @pytest.mark.parametrize("descending", [False, True])
-@pytest.mark.parametrize("counts", COUNTS.values(), ids=COUNTS.keys())
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.int64, torch.int32], ids=str)
-def test_sort_is_the_stable_sort_of_each_segment(dtype, counts, descending):
-    ptr = make_ptr(counts)
-    x = make_rows(ptr).round().to(dtype)  # rounded: many ties
-    values, index = segment_sort(x, ptr, descending=descending)
-    assert torch.equal(values, x[index])
-    for a, b in zip(ptr[:-1].tolist(), ptr[1:].tolist(), strict=True):
-        expected = torch.sort(x[a:b], stable=True, descending=descending)
-        assert torch.equal(values[a:b], expected.values) and torch.equal(index[a:b], expected.indices + a)
+def test_sort_is_the_stable_sort_of_each_segment(dtype, descending):
+    for name, counts in COUNTS.items():
+        ptr = make_ptr(counts)
+        x = make_rows(ptr).round().to(dtype)  # rounded: many ties
+        values, index = segment_sort(x, ptr, descending=descending)
+        assert torch.equal(values, x[index]), name
+        for a, b in zip(ptr[:-1].tolist(), ptr[1:].tolist(), strict=True):
+            expected = torch.sort(x[a:b], stable=True, descending=descending)
+            assert torch.equal(values[a:b], expected.values) and torch.equal(index[a:b], expected.indices + a), name
 
 
 @pytest.mark.parametrize("descending", [False, True])
@@ -328,21 +331,25 @@ def test_wrong_rows_and_reductions_are_explained():
         segment_reduce(torch.ones(3, device="meta"), ptr)
 
 
-@pytest.mark.parametrize("reduce", [*REDUCTIONS, "softmax", "sort"])
-def test_compiled_into_one_graph_the_bits_are_the_same(reduce, backend):
+def test_compiled_into_one_graph_the_bits_are_the_same(backend):
     if backend == "torch_scatter":
         pytest.skip("the operators of torch_scatter say nothing about their shapes to the compiler")
+    names = [*REDUCTIONS, "softmax", "sort"]
 
-    def function(x, ptr):
-        if reduce == "sort":
-            return segment_sort(x[:, 0], ptr)[0]
-        return segment_softmax(x, ptr) if reduce == "softmax" else segment_reduce(x, ptr, reduce)
+    def function(tensors, ptr):  # each function has rows of its own, so that no gradient is a sum over functions
+        *rows, last, keys = tensors
+        reduced = [segment_reduce(x, ptr, reduce) for x, reduce in zip(rows, REDUCTIONS, strict=True)]
+        return [*reduced, segment_softmax(last, ptr), segment_sort(keys[:, 0], ptr)[0]]
 
     torch.compiler.reset()
     compiled = torch.compile(function, fullgraph=True, backend="aot_eager")
     for counts in ([3, 0, 2], [1, 4]):
-        ptr = torch.tensor([0, *counts]).cumsum(0)
-        x = torch.randn(5, 3, generator=torch.Generator().manual_seed(0)).requires_grad_()
-        outs = [run(x, ptr) for run in (compiled, function)]
-        grads = [torch.autograd.grad(out.nan_to_num(neginf=0.0).square().sum(), x)[0] for out in outs]
-        assert torch.equal(*outs) and torch.equal(*grads)
+        x = torch.randn(5, 3, generator=torch.Generator().manual_seed(0))
+        results = []
+        for run in (compiled, function):
+            tensors = [x.clone().requires_grad_() for _ in names]
+            outs = run(tensors, make_ptr(counts))
+            loss = sum(out.nan_to_num(neginf=0.0).square().sum() for out in outs)
+            results.append(zip(names, outs, torch.autograd.grad(loss, tensors), strict=True))
+        for (name, out, grad), (_, expected, slope) in zip(*results, strict=True):
+            assert torch.equal(out, expected) and torch.equal(grad, slope), f"{name} of {counts}"

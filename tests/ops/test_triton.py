@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.autograd import gradcheck
 
-from graphinv.ops import available_backends, backend_report, segment_reduce, segment_softmax, use_backend
+from graphinv.ops import segment_reduce, segment_softmax, use_backend
 from graphinv.ops._autograd import Segments
 from graphinv.ops.backend import runs_triton
 
@@ -24,10 +24,6 @@ DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 CHUNK = 256  # rows after which a segment is cut
 REDUCTIONS = ("sum", "mean", "min", "max", "std", "var", "logsumexp")
 TOLERANCE = {torch.float64: 1e-11, torch.float32: 3e-5}
-
-needs_triton = pytest.mark.skipif(
-    "triton" not in available_backends(), reason=f"no Triton here: {backend_report()['triton']}"
-)
 
 
 @pytest.fixture
@@ -74,7 +70,7 @@ counts_of = st.one_of(small, st.tuples(small, giant, small).map(lambda parts: [*
 widths = st.one_of(st.integers(1, 9), st.sampled_from([16, 31, 70]))
 
 
-@needs_triton
+@pytest.mark.triton
 @pytest.mark.usefixtures("triton")
 @pytest.mark.parametrize("reduce", [*REDUCTIONS, "softmax"])
 @settings(max_examples=5, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -96,7 +92,7 @@ def test_values_and_gradients_equal_the_loop_in_float64(reduce, counts, width, d
     torch.testing.assert_close(x.grad.double(), oracle.grad, rtol=10 * tolerance, atol=10 * tolerance)
 
 
-@needs_triton
+@pytest.mark.triton
 @pytest.mark.usefixtures("triton")
 @pytest.mark.parametrize("dtype", [torch.int32, torch.int64], ids=str)
 @settings(max_examples=4, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -113,7 +109,7 @@ def test_integers_are_exact(dtype, counts, width):
         assert out.dtype == dtype and torch.equal(out, torch.stack([function(part) for part in rows]))
 
 
-@needs_triton
+@pytest.mark.triton
 @pytest.mark.usefixtures("triton")
 @pytest.mark.parametrize("offset", [0, 1, CHUNK - 1])
 @pytest.mark.parametrize("length", [CHUNK, CHUNK + 1, 2 * CHUNK, 2 * CHUNK + 1])
@@ -123,7 +119,7 @@ def test_every_row_of_a_long_segment_counts_once_wherever_it_begins(offset, leng
     assert torch.equal(segment_reduce(x, make_ptr(counts)), torch.stack([rows.sum(0) for rows in x.split(counts)]))
 
 
-@needs_triton
+@pytest.mark.triton
 @pytest.mark.usefixtures("triton")
 @pytest.mark.parametrize("width", [0, 5])
 @pytest.mark.parametrize("counts", [[], [0], [0, 0, 0]], ids=str)
@@ -136,7 +132,7 @@ def test_nothing_reduces_to_nothing(reduce, counts, width):
     assert out.shape == (len(counts), width) and x.grad.shape == x.shape
 
 
-@needs_triton
+@pytest.mark.triton
 @pytest.mark.usefixtures("triton")
 @pytest.mark.parametrize("reduce", ["sum", "min", "max", "softmax"])
 @pytest.mark.parametrize("place", [0, 1, CHUNK, 2 * CHUNK + 40])
@@ -159,7 +155,7 @@ def test_nan_and_infinity_are_found_in_every_chunk(reduce, place, special):
     torch.testing.assert_close(out.double(), expected, equal_nan=True, rtol=1e-5, atol=1e-3)
 
 
-@needs_triton
+@pytest.mark.triton
 @pytest.mark.usefixtures("triton")
 @pytest.mark.parametrize("length", [3, CHUNK, CHUNK + 1, 3 * CHUNK + 7])
 @pytest.mark.parametrize("place", ["first", "last", "spread"])
@@ -175,7 +171,7 @@ def test_a_softmax_of_huge_and_of_absent_logits_keeps_its_digits(length, place):
     torch.testing.assert_close(out.sum(0), torch.ones(2, device=DEVICE), rtol=1e-5, atol=0)
 
 
-@needs_triton
+@pytest.mark.triton
 @pytest.mark.usefixtures("triton")
 def test_segments_of_one_infinity_or_nan_only_keep_it():
     for value in (torch.inf, -torch.inf, torch.nan):
@@ -187,7 +183,7 @@ def test_segments_of_one_infinity_or_nan_only_keep_it():
             torch.testing.assert_close(out, torch.full_like(out, value), equal_nan=True)
 
 
-@needs_triton
+@pytest.mark.triton
 @pytest.mark.usefixtures("triton")
 @pytest.mark.parametrize("width", [1, 3, 40])
 @pytest.mark.parametrize("reduce", ["sum", "logsumexp", "softmax"])
@@ -212,7 +208,7 @@ def test_result_and_gradient_are_the_same_bits_alone_among_others_and_again(redu
     assert torch.equal(torch.cat(turned[::-1]), torch.cat(everything[0]))
 
 
-@needs_triton
+@pytest.mark.triton
 @pytest.mark.usefixtures("triton")
 def test_a_view_at_an_odd_address_gives_the_bits_of_its_copy():
     x = make_rows([101], 1, torch.float32).squeeze(1)
@@ -223,7 +219,7 @@ def test_a_view_at_an_odd_address_gives_the_bits_of_its_copy():
     assert torch.equal(segment_reduce(strided, make_ptr([50])), segment_reduce(strided.contiguous(), make_ptr([50])))
 
 
-@needs_triton
+@pytest.mark.triton
 @pytest.mark.usefixtures("triton")
 @pytest.mark.parametrize("reduce", [*REDUCTIONS, "softmax"])
 def test_gradients_are_those_of_finite_differences(reduce):
@@ -237,7 +233,7 @@ def test_gradients_are_those_of_finite_differences(reduce):
     assert gradcheck(function, (make_rows(counts, 2).requires_grad_(),))
 
 
-@needs_triton
+@pytest.mark.triton
 @pytest.mark.usefixtures("triton")
 def test_dtypes_without_a_kernel_run_on_the_reference():
     counts = [2, 0, 3]
@@ -248,7 +244,7 @@ def test_dtypes_without_a_kernel_run_on_the_reference():
         torch.testing.assert_close(out.double(), loop(x.double(), counts, "sum"), rtol=1e-2, atol=0)
 
 
-@needs_triton
+@pytest.mark.triton
 def test_runs_triton_asks_for_the_backend_and_a_floating_dtype():
     x = torch.ones(2, device=DEVICE)
     with use_backend("triton"):
@@ -257,7 +253,7 @@ def test_runs_triton_asks_for_the_backend_and_a_floating_dtype():
         assert not runs_triton(x)
 
 
-@needs_triton
+@pytest.mark.triton
 @pytest.mark.parametrize("compiler", ["eager", "aot_eager"])
 @pytest.mark.parametrize("reduce", ["sum", "max", "var", "softmax"])
 def test_segments_compile_into_one_graph_and_keep_their_bits(reduce, compiler):
@@ -277,7 +273,7 @@ def test_segments_compile_into_one_graph_and_keep_their_bits(reduce, compiler):
     assert torch.equal(*grads)
 
 
-@needs_triton
+@pytest.mark.triton
 def test_the_operator_keeps_the_rules_of_torch():
     from graphinv.ops import _triton
 

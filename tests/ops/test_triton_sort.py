@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from graphinv.ops import available_backends, backend_report, segment_sort_columns, use_backend
+from graphinv.ops import segment_sort_columns, use_backend
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 CHUNK = 256  # rows after which a segment is cut
@@ -19,9 +19,7 @@ FLOATS = (torch.float32, torch.float16, torch.bfloat16)
 INTEGERS = (torch.int32, torch.int16, torch.int8, torch.uint8)
 SPECIAL = [math.nan, -math.nan, math.inf, -math.inf, 0.0, -0.0, 1e-40, -1e-40, 1.0]  # 1e-40 is subnormal
 
-pytestmark = pytest.mark.skipif(
-    "triton" not in available_backends(), reason=f"no Triton here: {backend_report()['triton']}"
-)
+pytestmark = pytest.mark.triton
 both_ways = pytest.mark.parametrize("descending", [False, True], ids=["ascending", "descending"])
 
 

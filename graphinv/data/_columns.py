@@ -1,7 +1,8 @@
 """The columns of a graph store as plain tensors: their shapes, their content, their hash and their one file.
 
 The file is safetensors, so it is memory-mapped and runs no code; everything that is not a tensor is one JSON text in
-its metadata. Nothing here knows what a graph is beyond "offsets, types and pairs of local ids".
+its metadata. Nothing here knows what a graph is beyond "offsets, types and pairs of local ids", with named columns
+beside nodes, bonds and graphs.
 """
 
 from __future__ import annotations
@@ -18,11 +19,13 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from graphinv._files import atomic_path
+from graphinv.columns import Column, Columns, Text, check_columns
 from graphinv.errors import InputError, StoreError
 from graphinv.ops.labels import label_slots
 
-FORMAT_VERSION = 1
-PROPERTY = "property."
+FORMAT_VERSION = 2  # 1 where a store holds nothing that format 1 did not know
+KINDS = ("node", "edge", "graph")
+RESERVED = ("x", "edge_index", "edge_attr", "ptr", "edge_ptr")
 NUM_SPLIT_IDS = 4  # train, valid, test, none
 _KEY = "graphinv_store"
 _REBUILD = "rebuild it with `graphinv data build`"
@@ -37,7 +40,12 @@ _REQUIRED: dict[str, tuple[torch.dtype, ...]] = {
     "split_id": (torch.uint8,),
     "row": (torch.int32,),
 }
-_SMILES: dict[str, tuple[torch.dtype, ...]] = {"smiles_bytes": (torch.uint8,), "smiles_ptr": _OFFSETS}
+# How named columns are called in the file; the three above the line are those of format 1.
+_PROPERTY, _BLOCK, _SMILES = "property.", "block", ("smiles_bytes", "smiles_ptr")
+_PREFIXES = {"node": "node.", "edge": "edge.", "graph": "graph."}
+_TEXT = ("text_bytes.", "text_ptr.")
+_FLOATS = (torch.float32, torch.float64)
+_NUMBERS = (torch.bool, torch.uint8, torch.int16, torch.int32, torch.int64, *_FLOATS)
 
 
 def integers(name: str, values: Any) -> Tensor:
@@ -62,24 +70,90 @@ def to_int32(name: str, values: Any) -> Tensor:
     return column.to(torch.int32)
 
 
-def floats(values: Any) -> Tensor:
-    """Return numbers as float64 if they are, else float32."""
-    column = torch.as_tensor(values)
-    return column if column.dtype == torch.float64 else column.to(torch.float32)
+def narrow_columns(kind: str, columns: Mapping[str, Any], rows: int) -> Columns:
+    """Return columns of tensors, arrays or lists as a store holds them: integers in the narrowest type, text packed.
+
+    Raises:
+        InputError: a name is not allowed, or a column does not fit ``rows``.
+    """
+    made: dict[str, Any] = {}
+    for name, column in columns.items():
+        text = isinstance(column, Sequence) and len(column) > 0 and all(isinstance(value, str) for value in column)
+        if isinstance(column, (str, Text)) or text:
+            made[name] = column
+            continue
+        try:
+            made[name] = _narrow_numbers(torch.as_tensor(column))
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise InputError(f"{kind} column {name!r} must hold numbers, or one text a graph: {error}") from error
+    checked = check_columns(kind, made, rows, RESERVED)
+    return Columns({name: pack_text(c) if not isinstance(c, Tensor) else c for name, c in checked.items()})
 
 
-def pack_text(lines: Sequence[str]) -> tuple[Tensor, Tensor]:
-    """Return the UTF-8 characters ``[C]`` uint8 of the lines back to back and their offsets ``[G+1]``."""
-    text = [line.encode() for line in lines]
-    ptr = torch.tensor([0, *map(len, text)], dtype=torch.int64).cumsum(0)
-    characters = torch.frombuffer(bytearray(b"".join(text) or b"\0"), dtype=torch.uint8)
-    return characters[: int(ptr[-1])], narrow_offsets(ptr)
+def pack_text(lines: Sequence[str]) -> Text:
+    """Return texts packed without gaps, their offsets narrow."""
+    text = lines.packed() if isinstance(lines, Text) else Text.pack(lines)
+    return Text(text.characters, narrow_offsets(text.ptr))
+
+
+def stored_columns(columns: Mapping[str, Columns]) -> dict[str, Tensor]:
+    """Return the columns of each kind under their names in the file."""
+    stored: dict[str, Tensor] = {}
+    for kind in KINDS:
+        for name, column in columns[kind].items():
+            if isinstance(column, Text):
+                names = _SMILES if name == "smiles" else (_TEXT[0] + name, _TEXT[1] + name)
+                stored |= zip(names, (column.characters, column.ptr), strict=True)
+            elif isinstance(column, Tensor):
+                old = kind == "graph" and column.dim() == 1 and column.dtype in _FLOATS
+                prefix = _PROPERTY if old else _PREFIXES[kind]
+                stored[_BLOCK if (kind, name) == ("node", "block") else prefix + name] = column
+    return stored
+
+
+def named_columns(stored: dict[str, Tensor]) -> dict[str, dict[str, Column]]:
+    """Take the columns out of a file's tensors, and return them by kind; what else there is stays.
+
+    Raises:
+        InputError: a text lacks its characters or its offsets.
+    """
+    columns: dict[str, dict[str, Column]] = {kind: {} for kind in KINDS}
+    prefixes = [(_PROPERTY, "graph"), *((prefix, kind) for kind, prefix in _PREFIXES.items())]
+    for full in list(stored):
+        for prefix, kind in prefixes:
+            if full.startswith(prefix):
+                columns[kind][full.removeprefix(prefix)] = stored.pop(full)
+    if _BLOCK in stored:
+        columns["node"]["block"] = stored.pop(_BLOCK)
+    texts = {
+        name.removeprefix(part): (_TEXT[0], _TEXT[1]) for name in stored for part in _TEXT if name.startswith(part)
+    }
+    pairs = {name: (first + name, second + name) for name, (first, second) in texts.items()}
+    if set(_SMILES) & stored.keys():
+        pairs["smiles"] = _SMILES
+    for name, (characters, ptr) in pairs.items():
+        if not {characters, ptr} <= stored.keys():
+            raise InputError(f"the text column {name!r} needs both {characters} and {ptr}")
+        columns["graph"][name] = Text(stored.pop(characters), stored.pop(ptr))
+    return columns
 
 
 def narrow_offsets(ptr: Tensor) -> Tensor:
     """Return the offsets as int32, or int64 where the last one would overflow."""
     fits = ptr.numel() == 0 or int(ptr[-1]) <= torch.iinfo(torch.int32).max
     return ptr.to(torch.int32 if fits else torch.int64).contiguous()
+
+
+def _narrow_numbers(column: Tensor) -> Tensor:
+    if column.dtype in (torch.float16, torch.bfloat16):
+        return column.float()
+    if column.dtype in (torch.bool, *_FLOATS) or column.is_complex():
+        return column.contiguous()
+    least, most = (int(bound) for bound in torch.aminmax(column)) if column.numel() else (0, 0)
+    fits = (
+        t for t in (torch.uint8, torch.int16, torch.int32) if torch.iinfo(t).min <= least and most <= torch.iinfo(t).max
+    )
+    return column.to(next(fits, torch.int64)).contiguous()
 
 
 def narrow_ids(ids: Tensor, most: int) -> Tensor:
@@ -89,14 +163,12 @@ def narrow_ids(ids: Tensor, most: int) -> Tensor:
 
 
 def check_shapes(columns: Mapping[str, Tensor]) -> None:
-    """Check types, shapes and the ends of the offsets in constant time.
+    """Check types, shapes and the ends of the offsets of nodes, bonds and graphs in constant time.
 
     Raises:
         InputError: a column is missing or does not fit the others.
     """
-    expected = _REQUIRED | (_SMILES if _SMILES.keys() & columns.keys() else {})
-    expected |= {"block": _LOCAL_IDS} if "block" in columns else {}
-    for name, dtypes in expected.items():
+    for name, dtypes in _REQUIRED.items():
         if name not in columns:
             raise InputError(f"the graph store has no column {name}")
         if columns[name].dtype not in dtypes:
@@ -106,19 +178,33 @@ def check_shapes(columns: Mapping[str, Tensor]) -> None:
     if num_graphs < 0:
         raise InputError("node_ptr must hold num_graphs + 1 offsets, got none")
     shapes = {name: [num_graphs] for name in ("split_id", "row")}
-    shapes |= {name: [num_graphs + 1] for name in ("node_ptr", "bond_ptr", "smiles_ptr") if name in columns}
-    shapes |= {"bond": [num_bonds, 2], "bond_type": [num_bonds], "block": [columns["node_type"].numel()]}
+    shapes |= {name: [num_graphs + 1] for name in ("node_ptr", "bond_ptr")}
+    shapes |= {"bond": [num_bonds, 2], "bond_type": [num_bonds]}
     for name, column in columns.items():
-        if name.startswith(PROPERTY):
-            shapes[name] = [num_graphs]
-            if column.dtype not in (torch.float32, torch.float64):
-                raise InputError(f"{name} must be float32 or float64, got {column.dtype}")
         shape = shapes.get(name, [column.numel()])
         if list(column.shape) != shape:
             raise InputError(f"column {name} must have shape {shape}, got {list(column.shape)}")
-    for offsets, rows in (("node_ptr", "node_type"), ("bond_ptr", "bond"), ("smiles_ptr", "smiles_bytes")):
-        if offsets in columns:
-            _check_ends(offsets, columns[offsets], columns[rows].size(0))
+    for offsets, rows in (("node_ptr", "node_type"), ("bond_ptr", "bond")):
+        _check_ends(offsets, columns[offsets], columns[rows].size(0))
+
+
+def check_named(kind: str, columns: Mapping[str, Any], rows: int) -> Columns:
+    """Return named columns frozen, in the types that a store holds, checked in constant time.
+
+    Raises:
+        InputError: a column does not fit ``rows``, or is of another type.
+    """
+    checked = check_columns(kind, columns, rows, RESERVED)
+    for name, column in checked.items():
+        types = _LOCAL_IDS if (kind, name) == ("node", "block") else _NUMBERS
+        if isinstance(column, Tensor) and column.dtype not in types:
+            raise InputError(f"column {name} must be {_names(types)}, got {column.dtype}")
+        if isinstance(column, Text) and (column.characters.dtype != torch.uint8 or column.ptr.dtype not in _OFFSETS):
+            raise InputError(f"the text column {name!r} must be uint8 characters and int32 or int64 offsets")
+        if isinstance(column, Text):
+            _check_ends(f"the offsets of text column {name!r}", column.ptr, column.characters.numel())
+    texts = {name: pack_text(c) for name, c in checked.items() if not isinstance(c, (Tensor, Text))}
+    return checked.change(texts)
 
 
 def _check_ends(name: str, ptr: Tensor, end: int) -> None:
@@ -134,9 +220,10 @@ def check_content(columns: Mapping[str, Tensor], node_types: int, edge_types: in
     Raises:
         InputError: a row breaks one of these.
     """
-    for name in ("node_ptr", "bond_ptr", "smiles_ptr"):
-        if name in columns and bool((columns[name].diff() < 0).any()):
-            raise InputError(f"{name} decreases; offsets must never do")
+    for name in columns:
+        if name.startswith(_TEXT[1]) or name in ("node_ptr", "bond_ptr", _SMILES[1]):
+            if bool((columns[name].diff() < 0).any()):
+                raise InputError(f"{name} decreases; offsets must never do")
     check_range("node_type", columns["node_type"], 0, node_types - 1)
     check_range("bond_type", columns["bond_type"], 1, edge_types)
     check_range("split_id", columns["split_id"], 0, NUM_SPLIT_IDS - 1)
@@ -184,7 +271,9 @@ def write_columns(path: Path, columns: Mapping[str, Tensor], header: Mapping[str
     Raises:
         InputError: the header is not JSON, or the disk refuses the write; no partial file stays.
     """
-    known = {"format": FORMAT_VERSION} | {name: value for name, value in header.items() if value is not None}
+    new = (*_PREFIXES.values(), *_TEXT)
+    version = FORMAT_VERSION if any(name.startswith(new) for name in columns) else 1
+    known = {"format": version} | {name: value for name, value in header.items() if value is not None}
     try:
         text = json.dumps(known, sort_keys=True, allow_nan=False)
     except (TypeError, ValueError) as error:
@@ -227,7 +316,7 @@ def _parse_header(path: Path, text: str) -> dict[str, Any]:
         raise StoreError(
             f"{path} has store format {version}, this graphinv reads {FORMAT_VERSION}; upgrade graphinv or {_REBUILD}"
         )
-    if version < FORMAT_VERSION:
+    if version < 1:
         raise StoreError(f"{path} has store format {version}, this graphinv reads {FORMAT_VERSION}; {_REBUILD}")
     return dict(header)
 

@@ -5,40 +5,68 @@ An edge may be given in one direction or in both; anything an undirected simple 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
 from graphinv.errors import InputError
-from graphinv.graphs import GraphBatch
+from graphinv.graphs import GraphBatch, pair_values
+
+__all__ = ["Bonds", "undirected_bonds"]
 
 
-def undirected_bonds(batch: GraphBatch) -> tuple[Tensor, Tensor, Tensor]:
-    """Return bonds ``[E, 2]`` (local, u < v, sorted within each graph), their types ``[E]`` and offsets ``[B+1]``.
+@dataclass(frozen=True)
+class Bonds:
+    """E undirected bonds of B graphs.
+
+    Attributes:
+        ends: ``[E, 2]`` local node ids, u < v, in order within each graph.
+        types: ``[E]`` int64.
+        ptr: ``[B+1]`` int64, bonds of graph k are rows ``ptr[k]:ptr[k+1]``.
+        columns: the edge columns, ``[E, *]`` each.
+    """
+
+    ends: Tensor
+    types: Tensor
+    ptr: Tensor
+    columns: dict[str, Tensor]
+
+
+def undirected_bonds(batch: GraphBatch) -> Bonds:
+    """Return the bonds of packed graphs.
 
     Raises:
-        InputError: a self loop, a repeated edge, two directions of different type, or an edge between two graphs.
+        InputError: a self loop, a repeated edge, two directions that differ in type or in a column, or an edge between
+            two graphs.
     """
-    node_ptr, edge_ptr, ends = batch.ptr.long(), batch.edge_ptr.long(), batch.edge_index.long()
+    node_ptr, edge_ptr, edges = batch.ptr.long(), batch.edge_ptr.long(), batch.edge_index.long()
     graph = torch.repeat_interleave(torch.arange(batch.num_graphs), edge_ptr.diff())
-    outside = (ends < node_ptr[graph]) | (ends >= node_ptr[graph + 1])
+    outside = (edges < node_ptr[graph]) | (edges >= node_ptr[graph + 1])
     if bool(outside.any()):
         edge = int(outside.any(0).nonzero()[0])
-        raise InputError(f"edge {edge} leaves its graph: {ends[:, edge].tolist()}; edges must be grouped by graph")
-    low, high = ends.amin(0), ends.amax(0)
-    if bool((low == high).any()):
-        raise InputError(f"node {int(low[low == high][0])} has a self loop; remove self loops first")
-    types = _edge_types(batch)
-    directed = torch.unique(ends[0] * batch.num_nodes + ends[1])
-    if directed.numel() != ends.size(1):
-        raise InputError(f"{ends.size(1) - directed.numel()} edges are repeated; hold one edge per pair and direction")
-    pairs, inverse = torch.unique(low * batch.num_nodes + high, return_inverse=True)
-    bond_type = types.new_zeros(pairs.numel()).index_copy(0, inverse, types)
-    if bool((bond_type[inverse] != types).any()):
+        raise InputError(f"edge {edge} leaves its graph: {edges[:, edge].tolist()}; edges must be grouped by graph")
+    loops = edges[0] == edges[1]
+    if bool(loops.any()):
+        raise InputError(f"node {int(edges[0][loops][0])} has a self loop; remove self loops first")
+    directed = torch.unique(edges[0] * batch.num_nodes + edges[1])
+    if directed.numel() != edges.size(1):
+        raise InputError(f"{edges.size(1) - directed.numel()} edges are repeated; hold one edge per pair and direction")
+    (low, high), pair = batch.pairs()
+    types = pair_values(_edge_types(batch), pair, low.numel())
+    if types is None:
         raise InputError("the two directions of an edge have different types; an undirected edge has one")
-    bond = torch.stack([pairs // max(batch.num_nodes, 1), pairs % max(batch.num_nodes, 1)], dim=1)
-    owner = torch.searchsorted(node_ptr, bond[:, 0].contiguous(), right=True) - 1
-    bond_ptr = torch.searchsorted(owner, torch.arange(batch.num_graphs + 1))
-    return bond - node_ptr[owner, None], bond_type, bond_ptr
+    columns: dict[str, Tensor] = {}
+    for name, column in batch.edge_columns.items():
+        once = pair_values(column, pair, low.numel()) if isinstance(column, Tensor) else None
+        if once is None:
+            raise InputError(
+                f"the edge column {name!r} differs between the directions of an edge; a bond has one value"
+            )
+        columns[name] = once
+    owner = torch.searchsorted(node_ptr, low.contiguous(), right=True) - 1
+    ptr = torch.searchsorted(owner, torch.arange(batch.num_graphs + 1))
+    return Bonds(torch.stack([low, high], 1) - node_ptr[owner, None], types, ptr, columns)
 
 
 def _edge_types(batch: GraphBatch) -> Tensor:

@@ -110,10 +110,10 @@ def write_graphs(path: str | os.PathLike[str], batch: GraphBatch) -> None:
         raise InputError(f"graphs are written as .g6 or .graphs, got {os.fspath(path)!r}")
     import networkx as nx
 
-    bond, bond_type, bond_ptr = undirected_bonds(batch)
-    if batch.x.dim() != 1 or any(torch.unique(types).numel() > 1 for types in (batch.x, bond_type)):
+    bonds = undirected_bonds(batch)
+    if batch.x.dim() != 1 or any(torch.unique(types).numel() > 1 for types in (batch.x, bonds.types)):
         raise InputError("graph6 holds no node or edge types and these graphs have several; write a .graphs store")
-    counts, pairs, ends = batch.node_counts().tolist(), bond.tolist(), bond_ptr.tolist()
+    counts, pairs, ends = batch.node_counts().tolist(), bonds.ends.tolist(), bonds.ptr.tolist()
     with atomic_path(target) as temporary, open(temporary, "wb") as stream:
         for k, count in enumerate(counts):
             graph = nx.empty_graph(count)
@@ -145,7 +145,7 @@ def build_graphs(
     if not is_graph_file(path):
         manifest = load_manifest(source)
         if manifest.kind != "graphs":
-            raise InputError(f"data set {manifest.name} holds {manifest.kind}, not graphs; use build_dataset")
+            raise InputError(f"data set {manifest.name} holds {manifest.kind}, not graphs; use graphinv.build")
         if len(manifest.files) != 1:
             raise InputError(f"data set {manifest.name} must have one file of graphs, got {len(manifest.files)}")
         path, name = locate(manifest.files[0], progress=progress), manifest.name

@@ -78,7 +78,7 @@ def split_of(store: GraphStore, split: Any, what: str) -> tuple[list[str] | Grap
         graphs, notes = plain_graphs(store.batch(index), what)
         loops = store.provenance.get("counts", {}).get("self_loops_removed", 0)
         return graphs, notes + ([f"{what}: {loops:,} self loops were dropped from the file"] if loops else [])
-    if store.smiles_bytes is not None:
+    if "smiles" in store.graph_columns:
         return store.smiles(index), []
     return MoleculeCodec(store.vocabulary).decode(store.batch(index)), []
 

@@ -26,6 +26,7 @@ from tqdm.auto import tqdm
 from graphinv import __version__
 from graphinv._files import atomic_path
 from graphinv._processes import process_pool, worker_count
+from graphinv.columns import Text
 from graphinv.data.splits import apply_split, split_ids
 from graphinv.data.store import GraphStore, Vocabulary
 from graphinv.errors import InputError
@@ -162,6 +163,9 @@ class _Columns:
         vocabulary = _infer_vocabulary(keys, limits) if vocabulary is None else vocabulary
         rejects = self.rejects
         counts = {"lines": rejects.lines, "kept": rejects.kept, "rejects": rejects.counts}
+        smiles = {}
+        if keep_smiles:
+            smiles["smiles"] = Text(torch.from_numpy(self._column("smiles")), _offsets(self._column("smiles_len")))
         return GraphStore(
             node_type=node_types(vocabulary).to(torch.uint8)[torch.from_numpy(keys.astype(np.int32))],
             bond=torch.from_numpy(self._column("bond").astype(_index_type(int(nodes.max())), copy=False)),
@@ -170,11 +174,9 @@ class _Columns:
             bond_ptr=_offsets(self._column("bonds")),
             split_id=torch.zeros(len(nodes), dtype=torch.uint8),
             row=torch.from_numpy(self._column("row")),
-            smiles_bytes=torch.from_numpy(self._column("smiles")) if keep_smiles else None,
-            smiles_ptr=_offsets(self._column("smiles_len")) if keep_smiles else None,
-            properties={},
             vocabulary=vocabulary,
             provenance={**provenance, "counts": counts, "graphinv": __version__},
+            graph_columns=smiles,
         )
 
     def _column(self, name: str) -> npt.NDArray[Any]:

@@ -47,7 +47,7 @@ def random_store(seed: int, num_graphs: int = 40, most: int = 12, vocabulary: Vo
         split_id=draw(0, 4, num_graphs),
         row=torch.arange(num_graphs) * 2,
         smiles=["C" * n for n in counts.tolist()],
-        properties={
+        graph_columns={
             "gap": torch.rand(num_graphs, generator=generator),
             "u0": torch.rand(num_graphs, generator=generator).double(),
         },
@@ -133,9 +133,13 @@ def test_hash_changes_with_content_and_split_but_not_with_provenance() -> None:
         replace(store, node_type=(store.node_type + 1) % 3),
         replace(store, bond_type=store.bond_type % 3 + 1),
         replace(store, row=store.row + 1),
-        replace(store, properties={}),
-        replace(store, properties={"homo": store.properties["gap"], "u0": store.properties["u0"]}),
-        replace(store, smiles_bytes=None, smiles_ptr=None),
+        store.with_columns(graph={"gap": None, "u0": None}),
+        store.with_columns(graph={"gap": None, "homo": store.graph_columns["gap"]}),
+        store.with_columns(graph={"smiles": None}),
+        store.with_columns(graph={"name": ["a"] * len(store)}),
+        store.with_columns(node={"w": store.node_type}),
+        store.with_columns(edge={"w": store.bond_type}),
+        store.with_columns(graph={"w": store.row}),
         replace(store, vocabulary=Vocabulary(("C", "N", "S"), VOCABULARY.edges, "element")),
         store.with_split((store.split_id + 1) % 4, "other"),
     ]
@@ -203,8 +207,14 @@ BAD_ARRAYS = [
     ({"node_type": [0.5, 1.0]}, "must hold integers"),
     ({"split_id": [4]}, "split_id must lie in 0..3"),
     ({"row": [-1]}, "row must lie in"),
-    ({"smiles": ["C", "N"]}, "smiles_ptr must have shape"),
-    ({"properties": {"gap": [1.0, 2.0]}}, "property.gap must have shape"),
+    ({"smiles": ["C", "N"]}, r"graph column 'smiles' must be a tensor \[1, \*\].* got 2 texts"),
+    ({"graph_columns": {"gap": [1.0, 2.0]}}, r"graph column 'gap' must be a tensor \[1, \*\]"),
+    ({"node_columns": {"w": [1.0]}}, r"node column 'w' must be a tensor \[2, \*\]"),
+    ({"node_columns": {"w": ["a", "b"]}}, "node column 'w' must be"),
+    ({"edge_columns": {"w": [1, 2]}}, r"edge column 'w' must be a tensor \[1, \*\]"),
+    ({"graph_columns": {"w": [{}]}}, "graph column 'w' must hold numbers, or one text a graph"),
+    ({"graph_columns": {"x": [1]}}, "other than x, edge_index"),
+    ({"node_columns": {"block": [0, 0]}}, "use with_blocks"),
 ]
 
 
@@ -409,7 +419,7 @@ def test_blocks_outlive_another_split_and_other_provenance(tmp_path: Path) -> No
     store = random_store(1)
     ordered = store.with_blocks(blocks_of(store), "hops:1:legacy")
     changed = replace(ordered.with_split(store.split_id % 2, "other"), provenance={})
-    assert changed.block is ordered.block and changed.block_rule == "hops:1:legacy"
+    assert torch.equal(changed.block, ordered.block) and changed.block_rule == "hops:1:legacy"
     assert ordered.with_blocks(blocks_of(store, 2), "hops:2").content_hash != ordered.content_hash
 
 
@@ -451,7 +461,7 @@ def test_blocks_with_gaps_or_of_another_shape_are_refused(block: list[float], me
 
 def test_a_file_with_wrong_blocks_or_without_their_rule_is_refused(tmp_path: Path) -> None:
     path, store = tmp_path / "a.graphs", random_store(4)
-    replace(store, block=blocks_of(store).to(torch.uint8) + 1, block_rule="hops:1").save(path)
+    replace(store, node_columns={"block": blocks_of(store).to(torch.uint8) + 1}, block_rule="hops:1").save(path)
     with pytest.raises(StoreError, match="block must be 0..k-1"):
         GraphStore.open(path).verify()
     store.with_blocks(blocks_of(store), "hops:1").save(path)
@@ -459,7 +469,7 @@ def test_a_file_with_wrong_blocks_or_without_their_rule_is_refused(tmp_path: Pat
     with pytest.raises(StoreError, match="block and block_rule go together"):
         GraphStore.open(path)
     with pytest.raises(InputError, match="column block must"):
-        replace(store, block=blocks_of(store), block_rule="hops:1")
+        replace(store, node_columns={"block": blocks_of(store)}, block_rule="hops:1")
     store.save(path)
     _with_header(path, block_rule="hops:1")
     with pytest.raises(StoreError, match="block and block_rule go together"):

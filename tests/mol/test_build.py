@@ -170,7 +170,7 @@ def test_smiles_are_optional_and_change_nothing_else() -> None:
     for scheme in ("element", "element+charge"):
         full, _ = build(lines, scheme=scheme)
         bare, _ = build(lines, scheme=scheme, keep_smiles=False)
-        assert bare.smiles_bytes is None and torch.equal(full.node_type, bare.node_type)
+        assert "smiles" not in bare.graph_columns and torch.equal(full.node_type, bare.node_type)
         assert torch.equal(full.bond, bare.bond) and full.vocabulary == bare.vocabulary
 
 

@@ -21,13 +21,13 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/molecules"), help="folder to write (default: runs/...)")
     args = parser.parse_args()
 
-    store, rejects = graphinv.build_dataset(args.dataset)
+    store, rejects = graphinv.build(args.dataset)
     print(rejects)
     model = graphinv.GDSS.preset(args.dataset)
     settings = graphinv.TrainConfig.preset(args.dataset, max_epochs=args.epochs)
     run = graphinv.train(model, store, args.out / "run", settings, resume="auto")
 
-    samples = graphinv.MoleculeGenerator.load(run).sample(args.samples, seed=0)
+    samples = graphinv.load(run).sample(args.samples, seed=0)
     print(format_report(graphinv.evaluate(samples.smiles, reference=store)))
     molecule_grid(samples.smiles, args.out / "grid.png")
     print(f"picture: {args.out / 'grid.png'}")

@@ -27,11 +27,11 @@ from graphinv.sets import INSET, FitConfig, fit, mean_jaccard, top_k
 def load(name: str | None, n: int):
     """Return a store of molecules and its assays: of training, validation and test."""
     if name is None:
-        store, _ = graphinv.build_dataset("smallmol")
+        store, _ = graphinv.build("smallmol")
         parts = torch.randperm(len(store), generator=torch.Generator().manual_seed(0))[:3600].split(1200)
         return store, [[(rows, drug_likeness(store.smiles(rows), (0.0, 1.0)))] for rows in parts]
     affinities = load_affinities(name)
-    store, rejects = graphinv.build_store(affinities.smiles, split="none")
+    store, rejects = graphinv.build(affinities.smiles, split="none")
     print(rejects)
     assays = assays_of(affinities, store, least=n)
     order = torch.randperm(len(assays), generator=torch.Generator().manual_seed(0)).tolist()

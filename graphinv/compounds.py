@@ -79,11 +79,11 @@ def assays_of(affinities: Affinities, store: GraphStore, least: int = 1) -> list
 
     Args:
         affinities: measurements.
-        store: made of ``affinities.smiles`` by ``graphinv.build_store``; what it rejected is left out.
+        store: made of ``affinities.smiles`` by ``graphinv.build``; what it rejected is left out.
         least: proteins with fewer molecules are left out.
 
     Example:
-        >>> from graphinv import build_store
+        >>> from graphinv.mol import build_store
         >>> values = torch.tensor([[7.0, 5.0], [float("nan"), 6.0]])
         >>> store, _ = build_store(["CCO", "CCN"], workers=1, split="none", progress=False)
         >>> [assay[0].tolist() for assay in assays_of(Affinities(("a", "b"), ("CCO", "CCN"), values), store)]
@@ -161,7 +161,7 @@ def compound_sets(
         InputError: there is no assay, one has fewer than n molecules, or a number is out of range.
 
     Example:
-        >>> from graphinv import build_store
+        >>> from graphinv.mol import build_store
         >>> store, _ = build_store(["C" * size + "O" for size in range(1, 9)], workers=1, split="none", progress=False)
         >>> batch = compound_sets([(torch.arange(8), torch.arange(8.0))], store, n=6, k=2, per_assay=3)
         >>> batch.num_sets, batch.subset_sizes.tolist()

@@ -8,13 +8,17 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import dataclass
+from typing import Literal
 
 import pytest
 import torch
 
 from graphinv.cli import main
+from graphinv.cli.sample import _sampler
 from graphinv.data import GraphStore, community_graphs, read_graphs, write_graphs
-from graphinv.models import GDSS, PARD
+from graphinv.errors import InputError
+from graphinv.models import GDSS, PARD, generator_class, register, registry
 from graphinv.mol import MoleculeCodec
 from graphinv.ops import available_backends, current_backend
 
@@ -301,7 +305,8 @@ def test_help_imports_nothing_heavy():
 
 
 @pytest.mark.parametrize(
-    "verb", ["data build", "data info", "data list", "train gdss", "train pard", "sample", "evaluate", "info"]
+    "verb",
+    ["data build", "data info", "data list", "train", "train gdss", "convert gdss", "sample", "evaluate", "info"],
 )
 def test_every_verb_has_help(verb, capsys):
     with pytest.raises(SystemExit) as end:
@@ -460,3 +465,125 @@ def test_unknown_presets_of_either_model_are_told_with_the_known_ones(store, fol
     for kind, known in (("gdss", "zinc250k-gmh"), ("pard", "qm9-hydrogens")):
         args = ["train", kind, "--data", str(store), "-o", str(folder / "x"), "--preset", "nosuch"]
         assert known in failing(capsys, *args)
+
+
+OWN = os.path.join(os.path.dirname(__file__), "models", "bernoulli.py")
+
+
+@pytest.fixture
+def own(monkeypatch):
+    """What a process that imports no module of its own knows, before and after."""
+    monkeypatch.setattr(registry, "_CLASSES", dict(registry._CLASSES))
+    monkeypatch.delitem(sys.modules, "bernoulli", raising=False)
+    yield
+    sys.modules.pop("bernoulli", None)
+
+
+def test_a_generator_of_a_module_of_ones_own_goes_from_train_to_evaluate(own, store, folder, monkeypatch, capsys):
+    target, out = folder / "own", folder / "own.smi"
+    train = ["train", "bernoulli", "--data", str(store), "-o", str(target)]
+    assert "no generator 'bernoulli'" in failing(capsys, *train)
+    assert main(["--import", OWN, *train, "--trainer.max_epochs", "2", "--trainer.batch_size", "16"]) == 0
+    assert config_of(target) == {"max_nodes": 4, "node_types": 3}
+    monkeypatch.setenv("GRAPHINV_IMPORT", f" {OWN}, json")
+    assert main(["sample", str(target), "-n", "6", "-o", str(out)]) == 0
+    assert len(out.read_text().split("\n")) == 7
+    assert main(["evaluate", str(out), "--reference", str(store)]) == 0
+    assert "has no sampler settings" in failing(capsys, "sample", str(target), "-o", str(out), "--steps", "4")
+
+
+def test_a_module_by_name_is_found_in_the_working_folder(folder, tmp_path):
+    shutil.copy(OWN, tmp_path / "my_own.py")
+    code = "import sys; from graphinv.cli import main; sys.path.remove(''); sys.exit(main(sys.argv[1:]))"
+    args = [sys.executable, "-c", code, "--import=my_own", "train", "--help"]
+    here = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    done = subprocess.run(args, cwd=tmp_path, env={**os.environ, "PYTHONPATH": here}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "  bernoulli  Nodes and edges are drawn independently\n" in done.stdout
+
+
+@pytest.mark.parametrize(("content", "told"), [
+    (None, "no such file"), ("1 / 0", "ZeroDivisionError"), ("raise SystemError('why')", "why"),
+    ("from graphinv.models import register\nregister(dict)", "subclass of GraphGenerator"),
+])  # fmt: skip
+def test_a_module_that_cannot_be_imported_says_why(own, tmp_path, capsys, content, told):
+    file = tmp_path / "broken_own.py"
+    if content is not None:
+        file.write_text(content)
+    for _ in range(2):
+        assert told in failing(capsys, "--import", str(file), "train", "--help")
+    assert "No module named 'no_such_module'" in failing(capsys, "--import", "no_such_module", "info")
+    assert "--import takes a module" in failing(capsys, "--import")
+    assert main(["--import", str(file), "--help"]) == 0
+
+
+def test_the_help_of_train_lists_what_is_registered_and_each_kind_explains_itself(own, capsys):
+    with pytest.raises(SystemExit) as end:
+        main(["--import", OWN, "train", "--help"])
+    told = capsys.readouterr().out
+    assert end.value.code == 0
+    for kind in ("gdss", "pard", "bernoulli"):
+        cls = generator_class(kind)
+        assert f"  {kind:10} {cls.description.split('. ')[0]}\n" in told
+        with pytest.raises(SystemExit):
+            main(["train", kind, "--help"])
+        own_help = " ".join(capsys.readouterr().out.split())
+        assert cls.description.split(". ")[0] in own_help and "--model.max_nodes" in own_help
+        assert all(name in own_help for name in cls.presets)
+    assert "needs a kind of generator first: gdss, pard" in failing(capsys, "train", "--data", "x")
+    assert "no generator 'gds'; available: gdss, pard" in failing(capsys, "train", "gds")
+
+
+def test_the_help_of_sample_groups_settings_by_the_kinds_that_have_them(own, monkeypatch, capsys):
+    @dataclass(frozen=True)
+    class Sampler:
+        """How.
+
+        Attributes:
+            solver: another set of choices, 50% of them.
+            temperature: a whole number here.
+        """
+
+        solver: Literal["own"] = "own"
+        temperature: int = 1
+
+    @dataclass(frozen=True)
+    class Config:
+        max_nodes: int = 3
+        node_types: int = 3
+        sampler: Sampler = Sampler()
+
+    Config.__annotations__["sampler"] = Sampler
+    main(["--import", OWN, "info"])
+    third = type("Third", (generator_class("bernoulli"),), {"kind": "third", "config_class": Config})
+    register(third)
+    capsys.readouterr()
+    with pytest.raises(SystemExit):
+        main(["sample", "--help"])
+    groups = capsys.readouterr().out.split("sampler of ")[1:]
+    text = {group.split(" models:")[0]: " ".join(group.split()) for group in groups}
+    assert set(text) == {"gdss and pard", "gdss", "gdss and third", "pard", "pard and third"}
+    assert "--steps" in text["gdss and pard"] and "gdss: solver steps" in text["gdss and pard"]
+    assert "{s4,exponential,flow,reverse,euler,heun,own}" in text["gdss and third"] and "50%" in text["gdss and third"]
+    assert "--steps-per-element" in text["pard"] and "--denoise {true,false}" in text["gdss"]
+    own_sampler = _sampler(third(Config()), "run", {"temperature": "2"})
+    assert own_sampler == Sampler(temperature=2)
+    with pytest.raises(InputError, match="another type"):
+        _sampler(third(Config()), "run", {"temperature": "0.5"})
+
+
+def test_a_setting_of_the_model_under_its_old_name_is_told_and_works(store, folder, capsys):
+    target = folder / "old_name"
+    args = ["train", "gdss", "--data", str(store), "-o", str(target), *TINY, "--trainer.max_epochs", "1"]
+    assert main([*args, "--model.features=3"]) == 0
+    assert "--model.features is now --model.node_types" in capsys.readouterr().err
+    assert config_of(target)["node_types"] == 3
+
+
+def test_gdss_on_graphs_without_labels_writes_a_store_of_one_type(plain, folder):
+    target, out = folder / "plain_gdss_store", folder / "gdss_plain.graphs"
+    args = ["--data", str(plain), "-o", str(target), "--preset", "community_small", *TINY, "--trainer.max_epochs", "1"]
+    assert main(["train", "gdss", *args]) == 0
+    assert config_of(target)["node_types"] == 10
+    assert main(["sample", str(target), "-n", "3", "-o", str(out)]) == 0
+    assert GraphStore.open(out).vocabulary.nodes == ("0",)

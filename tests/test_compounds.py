@@ -8,11 +8,10 @@ from functools import partial
 import pytest
 import torch
 
-from graphinv import build_store
 from graphinv.compounds import MoleculeTable, active_and_diverse, assays_of, compound_sets, drug_likeness
 from graphinv.data import Affinities, load_affinities
 from graphinv.errors import InputError
-from graphinv.mol import build_dataset
+from graphinv.mol import build_dataset, build_store
 from graphinv.nn.encoder import GraphEncoder
 from graphinv.sets import DeepSetsSelector, FitConfig, fit, mean_jaccard
 from graphinv.testing import assert_close, random_graphs

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
 import graphinv
-from graphinv.data import GraphStore, Vocabulary
+from graphinv.data import GraphStore, Vocabulary, build_graphs, community_graphs, write_graphs
 from graphinv.errors import CheckpointError, InputError
 from graphinv.graphs import GraphBatch
 from graphinv.models import GDSS, PARD, BlockSampler, GDSSConfig, GraphGenerator, PARDConfig, SamplerConfig
 from graphinv.mol import MoleculeCodec, build_dataset, build_store
-from graphinv.pipeline import MoleculeGenerator, TrainedGenerator, load, sample_graphs
+from graphinv.pipeline import MoleculeGenerator, TrainedGenerator, load, load_generator, sample_graphs
 from graphinv.training import TrainConfig, train
 
+SPLIT = "random:0.8/0.1/0.1:0"
 SMILES = ["C", "CC", "CO", "CCO", "C#N", "CC=O", "C1CC1", "CCN", "COC", "CC#C", "NC=O", "OCCO"]
 
 
@@ -140,5 +143,93 @@ def test_a_model_of_plain_graphs_is_no_molecule_generator_but_draws_graphs(tmp_p
 
 
 def test_a_set_of_plain_graphs_is_not_built_as_molecules():
-    with pytest.raises(InputError, match="graphinv.build_graphs"):
+    with pytest.raises(InputError, match="graphinv.build or"):
         build_dataset("community_small")
+
+
+def same_store(a, b):
+    """Whether two stores hold the same graphs in the same splits, wherever they came from."""
+    columns = ("node_type", "bond", "bond_type", "node_ptr", "bond_ptr", "split_id")
+    return a.vocabulary == b.vocabulary and all(torch.equal(getattr(a, c), getattr(b, c)) for c in columns)
+
+
+def test_one_build_takes_lines_files_and_names_of_molecules(tmp_path):
+    quiet = {"workers": 1, "progress": False}
+    expected, rejects = build_store([*SMILES, "C1"], split=SPLIT, **quiet)
+    (tmp_path / "a.smi").write_text("\n".join([*SMILES, "C1"]))
+    (tmp_path / "b.csv").write_text("id,smiles\n" + "".join(f"1,{text}\n" for text in [*SMILES, "C1"]))
+    (tmp_path / "c.smi").write_text("\n".join(SMILES[:5]))
+    (tmp_path / "d.smi").write_text("\n".join([*SMILES[5:], "C1"]))
+    halves = [tmp_path / "c.smi", tmp_path / "d.smi"]
+    for source in ([*SMILES, "C1"], iter([*SMILES, "C1"]), tmp_path / "a.smi", str(tmp_path / "b.csv"), halves):
+        store, told = graphinv.build(source, **quiet)
+        assert same_store(store, expected) and told.counts == rejects.counts == {"unparsable": 1}
+    small, told = graphinv.build("smallmol", max_nodes=2, **quiet)
+    assert same_store(small, build_dataset("smallmol", max_nodes=2, **quiet)[0]) and told.kept == len(small)
+    chosen, _ = graphinv.build(SMILES, vocabulary=["O", "C"], scheme="element+charge", hydrogens=True, **quiet)
+    assert chosen.vocabulary.nodes == ("H", "O", "C") and chosen.vocabulary.scheme == "element+charge"
+
+
+def test_one_build_takes_graphs_of_every_kind(tmp_path):
+    networkx = pytest.importorskip("networkx")
+    batch = community_graphs(6)
+    expected = GraphStore.from_graphs(batch)
+    write_graphs(tmp_path / "a.g6", batch)
+    sources = [batch, [batch.graph(k) for k in range(6)], batch.to_networkx(), batch.to_pyg(), tmp_path / "a.g6"]
+    sources.append(batch.to_pyg().to_data_list())
+    for source in sources:
+        store, told = graphinv.build(source, split="none", progress=False)
+        assert same_store(store, expected) and str(told).startswith("6 graphs")
+    single, _ = graphinv.build(networkx.path_graph(4), split="none", max_hops=1)
+    assert single.node_counts().tolist() == [4] and single.block_rule == "hops:1"
+    assert graphinv.build(batch)[0].provenance["split"] == SPLIT
+
+
+@pytest.mark.parametrize(("source", "settings", "told"), [
+    ([], {}, "empty"), (3, {}, "got int"), ([3], {}, "list of int"), ("nosuch.smi", {}, "nosuch.smi"),
+    ("nosuch", {}, "nosuch"), (community_graphs(2), {"max_nodes": 3}, r"max_nodes \(--max-atoms\)"),
+    ("planar", {"hydrogens": True, "scheme": "element"}, r"scheme \(--atoms\), hydrogens"),
+    ([Path("a.g6"), Path("b.g6")], {}, "one file"), ("a.graphs", {}, "GraphStore.open"), (["C1"], {}, "no molecule"),
+])  # fmt: skip
+def test_what_cannot_be_built_is_told_in_a_line(source, settings, told):
+    with pytest.raises(InputError, match=told):
+        graphinv.build(source, **settings, **({} if isinstance(source, GraphBatch) else {"workers": 1}))
+
+
+def test_one_load_returns_molecules_or_graphs_behind_one_method(run, tmp_path):
+    molecules = graphinv.load(run)
+    assert isinstance(molecules, MoleculeGenerator) and molecules.vocabulary == molecules.codec.vocabulary
+    assert (
+        molecules.sample(5, seed=2, progress=False).smiles
+        == MoleculeGenerator.load(run).sample(5, seed=2, progress=False).smiles
+    )
+    GDSS(GDSSConfig(node_input="degree", sampler=SamplerConfig(steps=2))).save(
+        tmp_path / "plain", metadata={"vocabulary": Vocabulary(("0",), ("1",), "generic").to_json()}
+    )
+    plain = graphinv.load(tmp_path / "plain")
+    for model in (molecules, plain):
+        drawn = model.sample(3, seed=1, num_nodes=[1, 3, 4], progress=False)
+        assert drawn.graphs.node_counts().tolist() == [1, 3, 4] and drawn.seconds > 0
+    with pytest.raises(CheckpointError, match="vocabulary"):
+        GDSS(GDSSConfig()).save(tmp_path / "bare")
+        graphinv.load(tmp_path / "bare")
+    with pytest.raises(InputError, match="device"):
+        graphinv.load(run, device="meta:x")
+
+
+def test_old_names_warn_once_each_and_do_what_they_did(run):
+    for name, arguments in (("build_dataset", ("smallmol",)), ("build_store", (SMILES,))):
+        with pytest.warns(DeprecationWarning, match=rf"graphinv\.{name} is now graphinv\.build") as caught:
+            old = getattr(graphinv, name)
+        assert len(caught) == 1 and caught[0].filename == __file__
+        assert same_store(old(*arguments, workers=1, progress=False)[0], graphinv.build(*arguments, workers=1)[0])
+    with pytest.warns(DeprecationWarning, match=r"build_graphs is now graphinv\.build"):
+        assert graphinv.build_graphs is build_graphs
+    with pytest.warns(DeprecationWarning, match=r"load_generator is now graphinv\.load") as caught:
+        generator, vocabulary, metadata = load_generator(run)
+    assert caught[0].filename == __file__
+    model = graphinv.load(run)
+    assert (type(generator), vocabulary, metadata) == (type(model.generator), model.vocabulary, model.metadata)
+    with pytest.warns(DeprecationWarning, match="num_atoms is now num_nodes") as caught:
+        drawn = model.sample(2, num_atoms=[1, 3], progress=False)
+    assert drawn.graphs.node_counts().tolist() == [1, 3] and caught[0].filename == __file__

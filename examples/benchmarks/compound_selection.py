@@ -96,10 +96,10 @@ def load(name: str, least: int) -> tuple[GraphStore, list[tuple[Tensor, Tensor]]
         manifest = load_manifest(name)
         lines = list(read_smiles(locate(manifest.file("molecules")), manifest.column, header=manifest.header))
         some = torch.randperm(len(lines), generator=torch.Generator().manual_seed(0))[:6000].tolist()
-        store, _ = graphinv.build_store([lines[i] for i in some], vocabulary=manifest.vocabulary, split="none")
+        store, _ = graphinv.build([lines[i] for i in some], vocabulary=manifest.vocabulary, split="none")
         return store, [(torch.arange(len(store)), drug_likeness(store.smiles()))]
     affinities = load_affinities(name)
-    store, _ = graphinv.build_store(affinities.smiles, split="none")
+    store, _ = graphinv.build(affinities.smiles, split="none")
     return store, assays_of(affinities, store, least=least)
 
 

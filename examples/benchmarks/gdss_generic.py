@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from graphinv import GraphStore, evaluate
 from graphinv.models import SamplerConfig
-from graphinv.pipeline import load_generator
+from graphinv.pipeline import load
 
 from .gdss_sampling import sampler_of
 from .lines import add_output, emit, setting
@@ -44,7 +44,7 @@ def main() -> None:
     add_output(parser)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    (model, _, _), store = load_generator(args.run), GraphStore.open(args.reference)
+    model, store = load(args.run).generator, GraphStore.open(args.reference)
     own, count = model.config.sampler, store.indices("test").numel()
     samplers = {name_of(own) if text == "own" else text: sampler_of(text, own) for text in args.samplers}
     common = {"name": "gdss_generic", "data": Path(args.reference).stem, "model": args.label or Path(args.run).name}

@@ -96,7 +96,7 @@ def measure(args: argparse.Namespace) -> None:
     """Print the lines of drawing and of training."""
     torch.set_num_threads(args.threads)
     store, peer = GraphStore.open(args.reference), Official(args.checkpoint)
-    ours = GDSS.preset("qm9", features=len(store.vocabulary.nodes))
+    ours = GDSS.preset("qm9", node_types=len(store.vocabulary.nodes))
     ours.fit_node_counts(store.node_histogram("train"))
     counts = ours.draw_node_counts(args.batch_size, 0)
     batch = store.batch(next(iter(GraphLoader(store, "train", args.batch_size, bucket=False).batch_indices())))

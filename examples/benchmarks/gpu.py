@@ -187,7 +187,7 @@ def tree(device: torch.device, scale: float) -> Iterator[Case]:
 def gdss(device: torch.device, scale: float) -> Iterator[Case]:
     """Draw graphs with GDSS as it is shaped for QM9 and ZINC250k, 50 steps of one network call."""
     for name, types, most, count in (("qm9", 4, 9, 10_000), ("zinc250k", 9, 38, 1_000)):
-        model = GDSS.preset(name, features=types).to(device).eval()
+        model = GDSS.preset(name, node_types=types).to(device).eval()
         number = max(int(count * scale), 4)
         nodes = torch.full((number,), most)
         draw = partial(model.sample, number, num_nodes=nodes, steps=50, batch_size=number)

@@ -55,7 +55,11 @@ def write_checkpoint(
         "config": dataclasses.asdict(generator.config),
         "metadata": dict(metadata),
     }
-    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+    try:
+        text = json.dumps(config, indent=2)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"metadata must be what JSON holds: {error}") from error
+    (folder / "config.json").write_text(f"{text}\n")
     _save_weights(generator.state_dict(), folder / "model.safetensors")
     if ema is not None:
         _save_weights(ema, folder / "ema.safetensors")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 
-from graphinv.data import SPLITS, GraphStore, Vocabulary, apply_split, read_smiles
+from graphinv.data import SPLITS, GraphStore, Vocabulary, apply_split, read_rows, read_smiles
 from graphinv.data.manifests import DataFile, DatasetManifest, load_manifest, locate
 from graphinv.errors import InputError
 from graphinv.mol.build import Rejects, build_store
@@ -23,6 +24,8 @@ def build_dataset(
     hydrogens: bool = False,
     max_nodes: int | None = None,
     split: str | None = None,
+    columns: Sequence[str] = (),
+    properties: Sequence[str] = (),
     workers: int | None = None,
     rejects_path: str | os.PathLike[str] | None = None,
     progress: bool = True,
@@ -35,6 +38,8 @@ def build_dataset(
         name: of the data set, or the path of a manifest (.toml).
         scheme, vocabulary, max_nodes, split: as in ``build_store``; the manifest's if None. A scheme other than the
             manifest's infers its vocabulary from the data.
+        columns: names of columns of its tables to keep, as in ``build_store``.
+        properties: computed by RDKit, as in ``build_store``.
         hydrogens: make hydrogens nodes: "H" joins the vocabulary; ``max_nodes`` still counts heavy atoms only.
         workers, rejects_path, progress: as in ``build_store``.
 
@@ -56,7 +61,7 @@ def build_dataset(
     if manifest.kind != "molecules":
         raise InputError(
             f"data set {manifest.name} holds {manifest.kind}, not molecules; build it with "
-            f"graphinv.build_graphs or `graphinv data build {manifest.name}`"
+            f"graphinv.build or `graphinv data build {manifest.name}`"
         )
     scheme = scheme or manifest.vocabulary.scheme
     if vocabulary is None and scheme == manifest.vocabulary.scheme:
@@ -67,11 +72,13 @@ def build_dataset(
     lines: list[int] = []
     published = rule == "files" or rule.startswith("gdss-")
     store, rejects = build_store(
-        _lines([str(paths[part.name]) for part in parts], manifest, lines),
+        _lines([str(paths[part.name]) for part in parts], manifest, columns, lines),
         scheme=scheme,
         vocabulary=vocabulary,
         hydrogens=hydrogens,
         max_nodes=max_nodes or manifest.max_nodes,
+        columns=columns,
+        properties=properties,
         workers=workers,
         split="none" if published else rule,
         rejects_path=rejects_path,
@@ -87,13 +94,15 @@ def build_dataset(
     return store, rejects
 
 
-def _lines(files: Sequence[str], manifest: DatasetManifest, counts: list[int]) -> Iterator[str]:
-    """Yield the lines of all files and note in ``counts`` how many each had."""
+def _lines(files: Sequence[str], manifest: DatasetManifest, columns: Sequence[str], counts: list[int]) -> Iterator[Any]:
+    """Yield the lines of all files, with their cells of ``columns``, and note in ``counts`` how many each had."""
     for file in files:
         counts.append(0)
-        for line in read_smiles(file, manifest.column, header=manifest.header):
+        place, header = manifest.column, manifest.header
+        rows = read_rows(file, columns, place, header) if columns else read_smiles(file, place, header=header)
+        for row in rows:
             counts[-1] += 1
-            yield line
+            yield row
 
 
 def _split_by_file(store: GraphStore, parts: Sequence[DataFile], lines: Sequence[int]) -> GraphStore:

@@ -24,9 +24,9 @@ from graphinv.sets import (
 from graphinv.testing import assert_close, random_graphs
 
 GDSS_MODELS = {
-    "qm9": lambda: GDSS.preset("qm9", features=4),
-    "zinc250k, graphs of one kind of network": lambda: GDSS.preset("zinc250k-gmh", features=4, max_nodes=9),
-    "ppgn": lambda: GDSS.preset("qm9-ppgn", features=4),
+    "qm9": lambda: GDSS.preset("qm9", node_types=4),
+    "zinc250k, graphs of one kind of network": lambda: GDSS.preset("zinc250k-gmh", node_types=4, max_nodes=9),
+    "ppgn": lambda: GDSS.preset("qm9-ppgn", node_types=4),
     "degrees": lambda: GDSS.preset("community_small", max_nodes=9),
 }
 SAMPLERS = {
@@ -115,7 +115,7 @@ def test_gdss_learns(name, device):
 
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_gdss_draws_the_same_graphs(name, device):
-    model = GDSS.preset("qm9", features=4).eval()
+    model = GDSS.preset("qm9", node_types=4).eval()
     model.prepare(graph_store(), progress=False)
     sampler = SamplerConfig(steps=4, **SAMPLERS[name])
     near = model.sample(6, seed=1, sampler=sampler)
@@ -123,7 +123,7 @@ def test_gdss_draws_the_same_graphs(name, device):
 
 
 def test_gdss_draws_from_its_moments(device):
-    model = GDSS.preset("qm9-ppgn", features=4, max_nodes=9).eval()
+    model = GDSS.preset("qm9-ppgn", node_types=4, max_nodes=9).eval()
     model.prepare(graph_store(), progress=False)
     near = model.sample(6, seed=1, steps=3)
     assert_same_graphs(model.to(device).sample(6, seed=1, steps=3), near)

@@ -52,7 +52,7 @@ CASES = [*(("qm9", solver) for solver in SOLVERS), ("qm9-ppgn", "exponential"), 
 
 @pytest.mark.parametrize(("preset", "solver"), CASES)
 def test_gdss(preset, solver, device, recorders, monkeypatch):
-    model = GDSS.preset(preset, features=4, max_nodes=9).eval().to(device)
+    model = GDSS.preset(preset, node_types=4, max_nodes=9).eval().to(device)
     seen = []
 
     def sample():

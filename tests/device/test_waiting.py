@@ -50,7 +50,7 @@ def test_the_count_sees_what_waits(device):
 @pytest.mark.parametrize("solver", ["s4", "exponential", "flow", "heun", "reverse", "euler"])
 @pytest.mark.parametrize("preset", ["qm9", "qm9-ppgn", "zinc250k-gmh"])
 def test_steps_of_gdss(preset, solver, device):
-    model = GDSS.preset(preset, features=4, max_nodes=9).eval().to(device)
+    model = GDSS.preset(preset, node_types=4, max_nodes=9).eval().to(device)
     nodes = torch.tensor([9, 4, 7])
     few, many = (
         traffic(lambda n=n: model.sample(3, num_nodes=nodes, sampler=SamplerConfig(solver=solver, steps=n)), device)
@@ -82,7 +82,7 @@ def test_a_training_step_on_a_batch_made_ready_before(name, device):
     elif name == "degrees":
         model = GDSS.preset("community_small", max_nodes=9)
     else:
-        model = GDSS.preset(name, features=4)
+        model = GDSS.preset(name, node_types=4)
     vocabulary = Vocabulary(tuple("CNOF") if name != "degrees" else ("",), ("1", "2", "3"), "generic")
     types = len(vocabulary.nodes)
     store = GraphStore.from_graphs(random_graphs(9, max_nodes=9, node_types=types), vocabulary)
@@ -98,7 +98,7 @@ def test_a_training_step_on_a_batch_made_ready_before(name, device):
 
 
 def test_ready_batches_have_the_losses_of_packed_ones(device):
-    for model in (GDSS.preset("qm9", features=4), PARD.preset("qm9", node_types=4, max_nodes=9)):
+    for model in (GDSS.preset("qm9", node_types=4), PARD.preset("qm9", node_types=4, max_nodes=9)):
         batch = random_graphs(5, max_nodes=9, node_types=4)
         packed, ready = (model.losses(given, torch.Generator().manual_seed(0)) for given in (batch, model.ready(batch)))
         assert all(torch.equal(packed[key], ready[key]) for key in packed)

@@ -22,7 +22,7 @@ def few_sets(monkeypatch):
 @pytest.fixture(scope="module")
 def assay():
     smiles = ["C" * a + end + "C" * b for a in range(1, 7) for end in ("O", "N", "S") for b in range(4)]
-    store, _ = graphinv.build_store(smiles, workers=1, split="none", progress=False)
+    store, _ = graphinv.build(smiles, workers=1, split="none", progress=False)
     return store, [(torch.arange(len(store)), drug_likeness(store.smiles(), progress=False))]
 
 

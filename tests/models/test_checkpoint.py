@@ -132,6 +132,33 @@ def test_missing_files_are_named(saved, tmp_path):
     assert issubclass(CheckpointError, GraphinvError)
 
 
+def test_saving_makes_the_folder_and_its_parents_and_replaces_a_checkpoint(model, tmp_path):
+    folder = tmp_path / "runs" / "a" / "best"
+    model.save(folder, ema=model.state_dict())
+    model.save(folder)
+    assert sorted(f.name for f in folder.iterdir()) == ["config.json", "model.safetensors"]
+    assert GraphGenerator.load(folder)[1] == {} and [f.name for f in folder.parent.iterdir()] == ["best"]
+
+
+@pytest.mark.parametrize("name", ["trainer.ckpt", "thesis.tex"])
+def test_saving_never_replaces_a_folder_that_holds_anything_else(model, saved, name):
+    (saved / name).write_text("mine")
+    before = {f.name: f.read_bytes() for f in saved.iterdir()}
+    with pytest.raises(InputError, match=f"holds {name}"):
+        model.save(saved)
+    with pytest.raises(InputError, match="a file"):
+        model.save(saved / name)
+    assert {f.name: f.read_bytes() for f in saved.iterdir()} == before
+
+
+def test_a_save_that_fails_leaves_the_old_checkpoint(model, saved):
+    before = {f.name: f.read_bytes() for f in saved.iterdir()}
+    with pytest.raises(InputError, match="metadata must be what JSON holds"):
+        model.save(saved, metadata={"what": object()})
+    assert {f.name: f.read_bytes() for f in saved.iterdir()} == before
+    assert not [f for f in saved.parent.iterdir() if f.name.startswith(f".{saved.name}")]
+
+
 @pytest.mark.parametrize("histogram", [[0, 0, 0, 0, 0, 0, 1], [0, 5, 0, 0, 0, 0, 0, 2], [0], [0, 0, 0], []])
 def test_node_counts_that_the_model_cannot_take_are_refused_and_leave_the_old_ones(model, histogram):
     before = model.node_histogram.clone()

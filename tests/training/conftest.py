@@ -46,7 +46,14 @@ def store_of() -> Callable[..., GraphStore]:
 @pytest.fixture
 def model_of() -> Callable[..., GDSS]:
     def make(seed: int = 0, **changes: object) -> GDSS:
-        settings = {"node_types": 3, "max_nodes": 5, "node_hidden": 8, "edge_hidden": 8, "attention": 8, "edge_depth": 2}
+        settings = {
+            "node_types": 3,
+            "max_nodes": 5,
+            "node_hidden": 8,
+            "edge_hidden": 8,
+            "attention": 8,
+            "edge_depth": 2,
+        }
         return GDSS.seeded(GDSSConfig(**{**settings, **changes}), seed)
 
     return make

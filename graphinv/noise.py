@@ -1,12 +1,13 @@
 """Where noise comes from: one generator for the batch, or one stream per graph.
 
-``PerGraphNoise`` is counter-based: a draw is a hash of (graph key, draw number, entry), so a graph's noise does not
-depend on its batch, its padding or the dtype. Not a cryptographic generator.
+``PerGraphNoise`` is counter-based: a draw is a hash of (graph key, child numbers, entry), so that a graph's noise does
+not depend on its batch, its padding or the dtype, nor on what was drawn before. Not a cryptographic generator.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -18,19 +19,29 @@ __all__ = ["GeneratorNoise", "Noise", "PerGraphNoise"]
 
 
 class Noise(Protocol):
-    """A source of standard normal noise."""
+    """A source of draws. Whoever needs several takes a child for each: ``noise.child(0)``, ``noise.child(1)``."""
 
     def normal(self, like: Tensor) -> Tensor:
-        """Return independent draws of the shape, dtype and device of ``like`` ``[B, *]``."""
+        """Return independent standard normal draws of the shape, dtype and device of ``like`` ``[B, *]``."""
         ...
 
     def symmetric(self, like: Tensor) -> Tensor:
-        """Return ``[B, M, M]`` like ``like``: one draw per pair i < j, mirrored, zero on the diagonal."""
+        """Return ``[B, M, M]`` like ``like``: one normal draw per pair i < j, mirrored, zero on the diagonal."""
+        ...
+
+    def uniform(self, entries: Tensor) -> Tensor:
+        """Return draws in [0, 1) of the entries numbered ``[B, *]`` int64, float64: equal numbers, equal draws."""
+        ...
+
+    def child(self, number: int | Tensor) -> Noise:
+        """Return the noise of part ``number`` of each graph, ``[]``, ``[1]`` or ``[B]``: a step, a field, a block."""
         ...
 
 
 class GeneratorNoise:
     """Noise of the whole batch from one ``torch.Generator`` on the device of the tensors.
+
+    Draws follow one another: a draw depends on those before it, and a child is the same source.
 
     Example:
         >>> noise = GeneratorNoise(torch.Generator().manual_seed(0))
@@ -51,9 +62,24 @@ class GeneratorNoise:
         pairs = like.new_empty(like.size(0), size * (size - 1) // 2)
         return from_pairs(self.normal(pairs), size)
 
+    def uniform(self, entries: Tensor) -> Tensor:
+        """Return draws of numbered entries; the largest number is read back from the device."""
+        flat = entries.flatten(1)
+        count = int(flat.max()) + 1 if flat.numel() else 0
+        shape, device = (flat.size(0), count), entries.device
+        u = torch.rand(shape, generator=self.generator, dtype=torch.float64, device=device)
+        return u.gather(1, flat).reshape(entries.shape)
 
+    def child(self, number: int | Tensor) -> GeneratorNoise:
+        """Return this source: its next draws are those of the child."""
+        return self
+
+
+@dataclass(frozen=True, eq=False)
 class PerGraphNoise:
-    """Noise of graph k from its own key: entry (i, f) or pair (i, j) of draw d, whatever the batch and the padding.
+    """Noise of graph k from its own key: a function of key, child numbers and entry, whatever the batch and padding.
+
+    The same call gives the same draws; another child gives others.
 
     Args:
         keys: ``[B]`` int64, one per graph of the batch.
@@ -65,16 +91,7 @@ class PerGraphNoise:
         True
     """
 
-    def __init__(self, keys: Tensor) -> None:
-        self.keys = keys
-        self.draws = 0
-        self.first: Tensor | None = None
-
-    def at(self, first: Tensor) -> PerGraphNoise:
-        """Return the same streams from draw number ``first`` ``[1]`` int64 on; recorded steps need a tensor."""
-        noise = PerGraphNoise(self.keys)
-        noise.first = first
-        return noise
+    keys: Tensor
 
     def normal(self, like: Tensor) -> Tensor:
         """Return draws shaped like ``like`` ``[B, M, *]``; an entry keeps its value when M grows."""
@@ -92,9 +109,10 @@ class PerGraphNoise:
         bits = self._bits(entries.flatten(1)).reshape(entries.shape)
         return _shift(bits, 11).to(torch.float64) * 2.0**-53
 
-    def child(self, number: Tensor) -> PerGraphNoise:
-        """Return the noise of part ``number`` ``[B]`` int64 of each graph, such as a block."""
-        return PerGraphNoise(_mix(self.keys + _mix(number - _GOLDEN)))
+    def child(self, number: int | Tensor) -> PerGraphNoise:
+        """Return the noise of part ``number`` of each graph; one for all, or ``[B]`` int64."""
+        part = _mix_number(number - _GOLDEN) if isinstance(number, int) else _mix(number - _GOLDEN)
+        return PerGraphNoise(_mix(self.keys + part))
 
     def _normal(self, entries: Tensor) -> Tensor:
         """Return ``[B, K]`` float64 normals of ``entries`` ``[K]`` by Box-Muller on two 32-bit halves of a hash."""
@@ -104,15 +122,19 @@ class PerGraphNoise:
         return radius * angle.cos()
 
     def _bits(self, entries: Tensor) -> Tensor:
-        """Return ``[B, K]`` hashes of ``entries`` ``[K]`` or ``[B, K]``; every call is a new draw."""
-        self.keys = self.keys.to(entries.device)  # once: every copy would wait for a GPU
-        number = entries.new_full((1,), self.draws)
-        stream = _mix(self.keys + _mix(number if self.first is None else number + self.first))
-        self.draws += 1
+        """Return ``[B, K]`` hashes of ``entries`` ``[K]`` or ``[B, K]``."""
+        stream = _mix(self.keys.to(entries.device) + _ROOT)
         return _mix(stream.unsqueeze(1) + _mix(entries + _GOLDEN))
 
 
-_GOLDEN = 0x9E3779B97F4A7C15 - 2**64  # int64 arithmetic wraps, as the mixer wants
+def _signed(number: int) -> int:
+    """Return the int64 of the same 64 bits."""
+    number &= 2**64 - 1
+    return number - 2**64 if number >> 63 else number
+
+
+_GOLDEN = _signed(0x9E3779B97F4A7C15)  # int64 arithmetic wraps, as the mixer wants
+_FACTORS = (0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
 
 
 def _shift(z: Tensor, bits: int) -> Tensor:
@@ -123,6 +145,17 @@ def _shift(z: Tensor, bits: int) -> Tensor:
 def _mix(z: Tensor) -> Tensor:
     """The finaliser of splitmix64 (Steele, Lea and Flood, 2014): every input bit moves every output bit."""
     z = z + _GOLDEN
-    z = (z ^ _shift(z, 30)) * (0xBF58476D1CE4E5B9 - 2**64)
-    z = (z ^ _shift(z, 27)) * (0x94D049BB133111EB - 2**64)
+    z = (z ^ _shift(z, 30)) * _signed(_FACTORS[0])
+    z = (z ^ _shift(z, 27)) * _signed(_FACTORS[1])
     return z ^ _shift(z, 31)
+
+
+def _mix_number(z: int) -> int:
+    """Return what ``_mix`` makes of one number, without tensors."""
+    z = (z + _GOLDEN) & (2**64 - 1)
+    z = ((z ^ (z >> 30)) * _FACTORS[0]) & (2**64 - 1)
+    z = ((z ^ (z >> 27)) * _FACTORS[1]) & (2**64 - 1)
+    return _signed(z ^ (z >> 31))
+
+
+_ROOT = _mix_number(0)

@@ -1,22 +1,31 @@
-"""Processes that noise data and solvers that undo them."""
+"""Processes that noise data and solvers that undo them, in one loop."""
+
+from typing import Any
 
 from graphinv.diffusion.blocks import BlockOrder, block_order
 from graphinv.diffusion.categorical import DiscreteDiffusion
-from graphinv.diffusion.exponential import Exponential, Heun
 from graphinv.diffusion.flow import follow_flow, log_density
+from graphinv.diffusion.gaussian import SDE, VESDE, VPSDE, SubVPSDE
+from graphinv.diffusion.integrate import Solution, integrate, solve, time_grid
 from graphinv.diffusion.precondition import network_error, network_input, network_score
-from graphinv.diffusion.schedule import CosineSchedule
-from graphinv.diffusion.sde import SDE, VESDE, VPSDE, GraphSDE, SubVPSDE
+from graphinv.diffusion.process import FieldProcess, GraphProcess, Process
+from graphinv.diffusion.schedule import CosineSchedule, LinearSchedule, Schedule
 from graphinv.diffusion.solver import (
     S4,
+    AdaptiveHeun,
+    Ancestral,
+    Carry,
     EulerMaruyama,
+    Exponential,
+    Heun,
     Langevin,
+    Predict,
     PredictorCorrector,
     ReverseDiffusion,
     Solver,
-    integrate,
-    time_grid,
+    TauLeaping,
 )
+from graphinv.diffusion.state import State, TypedGraphs
 from graphinv.noise import GeneratorNoise, Noise, PerGraphNoise
 
 __all__ = [
@@ -24,21 +33,33 @@ __all__ = [
     "SDE",
     "VESDE",
     "VPSDE",
+    "AdaptiveHeun",
+    "Ancestral",
     "BlockOrder",
+    "Carry",
     "CosineSchedule",
     "DiscreteDiffusion",
     "EulerMaruyama",
     "Exponential",
+    "FieldProcess",
     "GeneratorNoise",
-    "GraphSDE",
+    "GraphProcess",
     "Heun",
     "Langevin",
+    "LinearSchedule",
     "Noise",
     "PerGraphNoise",
+    "Predict",
     "PredictorCorrector",
+    "Process",
     "ReverseDiffusion",
+    "Schedule",
+    "Solution",
     "Solver",
+    "State",
     "SubVPSDE",
+    "TauLeaping",
+    "TypedGraphs",
     "block_order",
     "follow_flow",
     "integrate",
@@ -46,5 +67,15 @@ __all__ = [
     "network_error",
     "network_input",
     "network_score",
+    "solve",
     "time_grid",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "GraphSDE":
+        import warnings
+
+        warnings.warn("GraphSDE is now GraphProcess; the old name goes in 0.3", DeprecationWarning, stacklevel=2)
+        return GraphProcess
+    raise AttributeError(f"module 'graphinv.diffusion' has no attribute {name!r}")

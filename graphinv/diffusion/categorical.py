@@ -6,17 +6,22 @@ any two times have a closed form. m is uniform, the data marginal, or a mask sta
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 
-from graphinv.diffusion.schedule import CosineSchedule
+from graphinv.diffusion.process import FieldProcess, Prediction, fit_time
+from graphinv.diffusion.schedule import CosineSchedule, Schedule
+from graphinv.diffusion.state import State, entry_numbers
 from graphinv.errors import InputError
+from graphinv.noise import Noise
 
 __all__ = ["DiscreteDiffusion", "categorical"]
 
+_COSINE = CosineSchedule()
 _RAREST = 1e-6  # least probability of a class under the marginal limit
 _FLOOR = 1e-30  # below any probability of a step; keeps 0 / 0 and log 0 out of float32, gradients included
 
@@ -32,7 +37,7 @@ class _Step(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class DiscreteDiffusion:
+class DiscreteDiffusion(FieldProcess):
     """Noise, posterior, reverse step and losses of independent categorical variables with K data classes.
 
     Elements ``[*]`` are int64 of any shape; times broadcast to it, 0 = data, and satisfy 0 <= s < t <= 1. C = K states,
@@ -41,7 +46,7 @@ class DiscreteDiffusion:
     Args:
         limit: m ``[C]``: all entries positive for C = K, the unit vector of the last state for C = K + 1.
         classes: K, at least 1.
-        schedule: gives abar.
+        schedule: gives abar, such as ``CosineSchedule`` or ``LinearSchedule``.
 
     Raises:
         InputError: if limit is no such distribution; by the methods, if shapes, classes or times do not fit.
@@ -58,7 +63,8 @@ class DiscreteDiffusion:
 
     limit: Tensor
     classes: int
-    schedule: CosineSchedule = CosineSchedule()
+    schedule: Schedule = _COSINE
+    prediction: ClassVar[Prediction] = "logits"
 
     def __post_init__(self) -> None:
         limit = self.limit.detach().to(torch.float64, copy=True)
@@ -75,12 +81,12 @@ class DiscreteDiffusion:
         object.__setattr__(self, "limit", limit / limit.sum())
 
     @classmethod
-    def uniform(cls, classes: int) -> DiscreteDiffusion:
+    def uniform(cls, classes: int, schedule: Schedule = _COSINE) -> DiscreteDiffusion:
         """Return the diffusion towards the uniform distribution over K classes."""
-        return cls(torch.ones(max(classes, 0), dtype=torch.float64) / max(classes, 1), classes)
+        return cls(torch.ones(max(classes, 0), dtype=torch.float64) / max(classes, 1), classes, schedule)
 
     @classmethod
-    def marginal(cls, counts: Tensor) -> DiscreteDiffusion:
+    def marginal(cls, counts: Tensor, schedule: Schedule = _COSINE) -> DiscreteDiffusion:
         """Return the diffusion towards the frequencies of ``counts`` ``[K]``.
 
         Every class gets about one millionth at least, so that a class the counts lack has finite losses.
@@ -93,12 +99,12 @@ class DiscreteDiffusion:
         if weights.dim() != 1 or not 0 < total < torch.inf or bool((weights < 0).any()):
             raise InputError(f"counts must be a vector of numbers >= 0 with a positive sum, got {counts.tolist()}")
         weights = (weights / total).clamp(min=_RAREST)
-        return cls(weights / weights.sum(), weights.numel())
+        return cls(weights / weights.sum(), weights.numel(), schedule)
 
     @classmethod
-    def absorbing(cls, classes: int) -> DiscreteDiffusion:
+    def absorbing(cls, classes: int, schedule: Schedule = _COSINE) -> DiscreteDiffusion:
         """Return the diffusion towards the mask state K of K + 1 states (arXiv:2107.03006)."""
-        return cls(torch.eye(max(classes, 0) + 1, dtype=torch.float64)[-1], classes)
+        return cls(torch.eye(max(classes, 0) + 1, dtype=torch.float64)[-1], classes, schedule)
 
     @property
     def states(self) -> int:
@@ -123,9 +129,26 @@ class DiscreteDiffusion:
         kept, redrawn = (w.to(uniform.dtype).expand(x0.shape) for w in (abar, 1 - abar))
         return categorical(_put(redrawn.unsqueeze(-1) * m, x0, kept + redrawn * m[x0]), uniform)
 
-    def prior(self, uniform: Tensor) -> Tensor:
-        """Return x_1 ``[*]`` ~ m from one ``uniform`` ``[*]`` in [0, 1) per element."""
-        return categorical(self.limit, uniform)
+    def draw(self, like: State, field: int, source: Noise) -> Tensor:
+        """Return uniform draws in [0, 1), one per element; mirrored elements share theirs."""
+        return source.uniform(entry_numbers(like, field))
+
+    def start(self, z: Tensor) -> Tensor:
+        """Return x_1 ``[*]`` ~ m from one uniform draw ``z`` ``[*]`` in [0, 1) per element."""
+        return categorical(self.limit, z)
+
+    def forward(self, x0: Tensor, t: Tensor, z: Tensor) -> Tensor:
+        """Return ``q_sample`` at times per graph."""
+        return self.q_sample(x0, fit_time(t, x0), z)
+
+    def backward(self, x: Tensor, prediction: Tensor, t: Tensor, s: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Return ``step`` at times per graph, twice."""
+        x_s = self.step(x, prediction, fit_time(t, x), fit_time(s, x), z)
+        return x_s, x_s
+
+    def denoise_field(self, x: Tensor, prediction: Tensor, t: Tensor, draw: Callable[[], Tensor]) -> Tensor:
+        """Return x_0 ``[*]`` ~ p(x_0 | x_t)."""
+        return self.step(x, prediction, fit_time(t, x), torch.zeros_like(t), draw())
 
     def predict(self, logits: Tensor, x_t: Tensor) -> Tensor:
         """Return log p(x_0 | x_t) ``[*, K]`` of the logits ``[*, K]``.
@@ -162,6 +185,30 @@ class DiscreteDiffusion:
         """Return x_s ``[*]`` ~ p(x_s | x_t) from one ``uniform`` ``[*]`` in [0, 1) per element; no mask at s = 0."""
         _check_uniform(uniform, x_t)
         return categorical(self.reverse(x_t, self.predict(logits, x_t), t, s), uniform)
+
+    def leap(self, x_t: Tensor, logits: Tensor, t: Tensor, s: Tensor) -> Tensor:
+        """Return p(x_s | x_t) ``[*, C]`` of a step with the reverse rates held as they are at t.
+
+        The noising jumps from x to y at rate b(t) m_y, b = -d log abar / dt, so its reverse jumps at
+        b(t) m_x sum_{x_0} p(x_0 | x_t) q(y | x_0) / q(x | x_0) (arXiv:2205.14987, proposition 3); held over the step,
+        where b has the integral log(abar_s / abar_t), some jump happens with probability 1 - exp(-their sum).
+        """
+        self._check(self.states, x_t=x_t)
+        _check_times(x_t, t, s)
+        p = self.predict(logits, x_t).exp()
+        abar, m = self._abar(t).to(p.dtype), self.limit.to(p.dtype)
+        elapsed = (self._abar(s) / self._abar(t)).log().to(p.dtype)
+        classes = torch.arange(self.classes, device=x_t.device)
+        there, own = (1 - abar) * m[x_t], x_t.unsqueeze(-1) == classes
+        chance = there.unsqueeze(-1) + torch.where(own, abar.unsqueeze(-1), 0)  # q(x_t | x_0) [*, K]
+        weight = m[x_t].unsqueeze(-1) * p / chance.clamp(min=_FLOOR)
+        rates = (1 - abar).unsqueeze(-1) * m * weight.sum(-1, keepdim=True)
+        rates = rates + abar.unsqueeze(-1) * torch.nn.functional.pad(weight, (0, self.states - self.classes))
+        rates = _put(rates, x_t, torch.zeros_like(rates[..., 0]))
+        total = rates.sum(-1)
+        stay = (-elapsed * total).exp()
+        share = (-torch.expm1(-elapsed * total) / total.clamp(min=_FLOOR)).unsqueeze(-1)
+        return _put(rates * share, x_t, stay.expand(x_t.shape))
 
     def losses(self, logits: Tensor, x_0: Tensor, x_t: Tensor, t: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
         """Return KL(q(x_s | x_t, x_0) || p(x_s | x_t)) and -log p(x_0 | x_t), both ``[*]`` nats, equal at s = 0.

@@ -8,31 +8,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from graphinv.diffusion._steps import fields_of, state_of
-from graphinv.diffusion.exponential import slope
-from graphinv.diffusion.solver import Score, State
+from graphinv.diffusion.gaussian import SDE
+from graphinv.diffusion.integrate import solve
+from graphinv.diffusion.process import Process
+from graphinv.diffusion.solver.base import Carry, GaussianSolver, Predict
+from graphinv.diffusion.solver.heun import AdaptiveHeun, slope, sum_fields
+from graphinv.diffusion.state import S, State, count_entries, fields_of, with_fields
 from graphinv.errors import InputError
-from graphinv.graphs import DenseGraphs
-from graphinv.noise import Noise
+from graphinv.noise import GeneratorNoise, Noise
 
 __all__ = ["follow_flow", "log_density"]
 
-_FIRST, _SHORTEST = 0.02, 1e-6  # steps in time
 
-
-@torch.no_grad()
 def follow_flow(
-    system: Any, score: Score, g: State, start: float = 1.0, end: float = 1e-3, tolerance: float = 1e-2
-) -> tuple[State, Tensor]:
-    """Follow the probability flow from ``start`` to ``end`` by Heun's rule, each graph with steps of its own.
-
-    A step is taken if the root mean square of its error, half the difference of Heun's and Euler's results, is at most
-    ``tolerance`` x (1 + |x|) per entry; else it is tried again shorter.
+    process: Process, score: Predict[S], x: S, start: float = 1.0, end: float = 1e-3, tolerance: float = 1e-2
+) -> tuple[S, Tensor]:
+    """Follow the probability flow from ``start`` to ``end``, each graph with steps of its own; see ``AdaptiveHeun``.
 
     Returns:
         The state at ``end``, and ``[B]`` int64 score evaluations of each graph.
@@ -48,37 +45,22 @@ def follow_flow(
     """
     if not 0 < min(start, end) <= max(start, end) <= 1 or start == end or not tolerance > 0:
         raise InputError(f"expected two times in (0, 1] and a tolerance > 0, got {start}, {end} and {tolerance}")
-    t: Tensor = torch.full_like(_entries(g), start)
-    calls, sign = torch.zeros_like(t, dtype=torch.long), math.copysign(1.0, end - start)
-    length = torch.full_like(t, _FIRST)
-    while bool((running := (end - t) * sign > 0).any()):
-        s = torch.where(running, t + sign * torch.minimum(length, (end - t).abs()), t)
-        first = slope(system, score, g, t)
-        euler = system.apply(lambda sde, x, k, h=s - t: (x + _as(h, x) * k,), g, first)[0]
-        second = slope(system, score, euler, s)
-        heun = system.apply(lambda sde, x, a, b, h=s - t: (x + 0.5 * _as(h, x) * (a + b),), g, first, second)[0]
-        error = _error((g, euler, heun), tolerance)
-        if not bool(error[running].isfinite().all()):
-            raise InputError(f"the score gives no finite numbers at times down to {float(s.min()):.4g}")
-        taken = (error <= 1) | (length <= _SHORTEST)
-        g = system.apply(lambda sde, x, new, where=taken: (torch.where(_as(where, x), new, x),), g, heun)[0]
-        t = torch.where(taken, s, t)
-        calls += 2 * running
-        length = (length * (0.9 * error.clamp(min=1e-8).rsqrt()).clamp(0.2, 5.0)).clamp(min=_SHORTEST)
-    return g, calls
+    times = torch.tensor([start, end], dtype=torch.float64, device=fields_of(x)[0].device)
+    solution = solve(AdaptiveHeun(tolerance), process, score, x, times, GeneratorNoise())
+    return solution.x, solution.carry[2]
 
 
 @torch.no_grad()
 def log_density(
-    system: Any,
-    score: Score,
-    g: State,
+    process: Process,
+    score: Predict[S],
+    x: S,
     noise: Noise,
     *,
     steps: int = 100,
     start: float = 1e-3,
     probes: int = 1,
-    prior: Callable[[State], Tensor] | None = None,
+    prior: Callable[[S], Tensor] | None = None,
 ) -> Tensor:
     """Return ``[B]`` log densities in nats at time ``start``, of the prior carried along the probability flow.
 
@@ -98,64 +80,60 @@ def log_density(
     """
     if steps < 1 or probes < 1 or not 0 < start < 1:
         raise InputError(f"expected steps >= 1, probes >= 1 and 0 < start < 1, got {steps}, {probes} and {start}")
-    directions = [system.apply(lambda sde, x: (x.sign(),), system.noise(g, noise))[0] for _ in range(probes)]
-    change: Tensor = torch.zeros_like(_entries(g))
-    times = torch.linspace(start, 1, steps + 1, dtype=torch.float64).tolist()
-    for t, s in zip(times[:-1], times[1:], strict=True):
-        now, later = (change.new_full((), time) for time in (t, s))
-        first, rate = _with_divergence(system, score, g, now, directions)
-        moved = system.apply(lambda sde, x, k, h=s - t: (x + h * k,), g, first)[0]
-        second, end_rate = _with_divergence(system, score, moved, later, directions)
-        g = system.apply(lambda sde, x, a, b, h=s - t: (x + 0.5 * h * (a + b),), g, first, second)[0]
-        change += 0.5 * (s - t) * (rate + end_rate)
+    draws = [process.noise(x, noise.child(k)) for k in range(probes)]
+    directions = [process.map(lambda sde, z: (z.sign(),), z)[0] for z in draws]
+    times = torch.linspace(start, 1, steps + 1, dtype=torch.float64, device=fields_of(x)[0].device)
+    end, _, (change,) = solve(_VolumeHeun(tuple(directions)), process, score, x, times, noise)
     if prior is not None:
-        return change + prior(g)
-    square = _total(g, [x.square() for x in fields_of(g)])
-    return change - 0.5 * square - 0.5 * math.log(2 * math.pi) * _entries(g)
+        return change + prior(end)
+    square = sum_fields(end, [f.square() for f in fields_of(end)])
+    return change - 0.5 * square - 0.5 * math.log(2 * math.pi) * count_entries(end)
 
 
-def _error(states: tuple[State, State, State], tolerance: float) -> Tensor:
-    """Return ``[B]`` errors of a step from ``states[0]`` in units of what is allowed."""
-    squares = []
-    for x, euler, heun in zip(*(fields_of(g) for g in states), strict=True):
-        allowed = tolerance * (1 + torch.maximum(x.abs(), heun.abs()))
-        squares.append((0.5 * (heun - euler) / allowed).square())
-    return (_total(states[0], squares) / _entries(states[0]).clamp(min=1)).sqrt()
+@dataclass(frozen=True, eq=False)
+class _VolumeHeun(GaussianSolver):
+    """Heun's rule on state and log volume together; the carry is the change of the volume so far, ``[B]`` nats."""
+
+    directions: tuple[Any, ...]  # states z of Hutchinson's estimate
+    order: int = field(default=2, init=False)
+
+    def init(self, process: Process, x: State) -> Carry:
+        """Return no change."""
+        super().init(process, x)
+        return (torch.zeros_like(count_entries(x)),)
+
+    def step(
+        self, process: Process, predict: Predict[S], x: S, t: Tensor, s: Tensor, carry: Carry, noise: Noise
+    ) -> tuple[S, S, Carry]:
+        """Return the state at s, twice, and the change of the volume up to there."""
+        h = s - t
+
+        def rate(x: S, t: Tensor) -> tuple[S, Tensor]:
+            return _with_divergence(process, predict, x, t, self.directions)
+
+        first, early = rate(x, t)
+        moved = process.map(lambda sde, x, k: (x + h.to(x.dtype) * k,), x, first)[0]
+        second, late = rate(moved, s)
+
+        def update(sde: SDE, x: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, ...]:
+            return (x + 0.5 * h.to(x.dtype) * (a + b),)
+
+        x = process.map(update, x, first, second)[0]
+        return x, x, (carry[0] + 0.5 * h.to(early.dtype) * (early + late),)
 
 
-def _with_divergence(system: Any, score: Score, g: State, t: Tensor, directions: list[State]) -> tuple[State, Tensor]:
+def _with_divergence(
+    process: Process, score: Predict[S], x: S, t: Tensor, directions: tuple[S, ...]
+) -> tuple[S, Tensor]:
     """Return the slope and its divergence ``[B]``, by derivatives along ``directions``."""
 
     def along(*fields: Tensor) -> tuple[Tensor, ...]:
-        return fields_of(slope(system, score, state_of(g, fields), t))
+        return fields_of(slope(process, score, with_fields(x, fields), t))
 
     rates = []
     for direction in directions:
         z = fields_of(direction)
-        inputs = fields_of(g)
         with torch.enable_grad():  # the loop above runs without
-            values, moved, *_ = torch.func.jvp(along, inputs, z)
-        products = [a * b.detach() for a, b in zip(z, moved, strict=True)]
-        rates.append(_total(g, products))
-    return state_of(g, [v.detach() for v in values]), torch.stack(rates).mean(0)
-
-
-def _total(g: State, values: list[Tensor]) -> Tensor:
-    """Return the sums ``[B]`` over all entries, each pair of an adjacency once."""
-    weights = (1.0, 0.5) if isinstance(g, DenseGraphs) else (1.0,)
-    return torch.stack([w * v.flatten(1).sum(1) for w, v in zip(weights, values, strict=True)]).sum(0)
-
-
-def _entries(g: State) -> Tensor:
-    """Return how many independent entries each state has, ``[B]``."""
-    if isinstance(g, DenseGraphs):
-        nodes = g.mask.sum(1)
-        return (nodes * g.x.size(-1) + nodes * (nodes - 1) // 2).to(g.x.dtype)
-    count: Tensor = torch.ones_like(g).flatten(1).sum(1)
-    return count
-
-
-def _as(value: Tensor, x: Tensor) -> Tensor:
-    """Shape ``[B]`` to broadcast against ``x`` ``[B, *]``."""
-    value = value if value.dtype == torch.bool else value.to(x.dtype)
-    return value.reshape(-1, *(1,) * (x.dim() - 1))
+            values, moved, *_ = torch.func.jvp(along, fields_of(x), z)
+        rates.append(sum_fields(x, [a * b.detach() for a, b in zip(z, moved, strict=True)]))
+    return with_fields(x, [v.detach() for v in values]), torch.stack(rates).mean(0)

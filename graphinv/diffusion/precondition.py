@@ -7,23 +7,20 @@ predicts well, at small t, nor from noise that it cannot predict, at large t.
 
 from __future__ import annotations
 
-from typing import Any
-
 from torch import Tensor
 
-from graphinv.diffusion.sde import SDE
+from graphinv.diffusion.gaussian import SDE
+from graphinv.diffusion.process import Process
+from graphinv.diffusion.state import S
 
 __all__ = ["network_error", "network_input", "network_score"]
 
-# A state is a Tensor [B, *] (under an SDE) or DenseGraphs (under a GraphSDE).
-State = Any
 
-
-def network_input(system: Any, g: State, t: Tensor, spread: float) -> State:
+def network_input(process: Process, g: S, t: Tensor, spread: float) -> S:
     """Return what the network reads of ``g`` at ``t``.
 
     Args:
-        system: an SDE, or a GraphSDE for fields.
+        process: an SDE, or a GraphProcess of two.
         g: the noisy state.
         t: times in (0, 1], ``[B]`` or ``[]``.
         spread: standard deviation d of the data.
@@ -31,10 +28,10 @@ def network_input(system: Any, g: State, t: Tensor, spread: float) -> State:
     Returns:
         A state shaped like ``g``.
     """
-    return system.apply(lambda sde, x: (x / _scales(sde, x, t, spread)[2],), g)[0]
+    return process.map(lambda sde, x: (x / _scales(sde, x, t, spread)[2],), g)[0]
 
 
-def network_score(system: Any, g: State, out: State, t: Tensor, spread: float) -> State:
+def network_score(process: Process, g: S, out: S, t: Tensor, spread: float) -> S:
     """Return the score at ``g``, shaped like it, from the output ``out`` of the network; see ``network_input``.
 
     Example:
@@ -49,10 +46,10 @@ def network_score(system: Any, g: State, out: State, t: Tensor, spread: float) -
         data, std, deviation = _scales(sde, x, t, spread)
         return (data * out / (std * deviation) - x / deviation.square(),)
 
-    return system.apply(update, g, out)[0]
+    return process.map(update, g, out)[0]
 
 
-def network_error(system: Any, score: State, z: State, t: Tensor, spread: float) -> State:
+def network_error(process: Process, score: S, z: S, t: Tensor, spread: float) -> S:
     """Return the output behind ``score`` less that of the noise ``z`` that made the state, shaped like it.
 
     Its square is what ``GDSS.losses_at`` sums.
@@ -62,7 +59,7 @@ def network_error(system: Any, score: State, z: State, t: Tensor, spread: float)
         data, std, deviation = _scales(sde, score, t, spread)
         return ((std * score + z) * deviation / data,)
 
-    return system.apply(update, score, z)[0]
+    return process.map(update, score, z)[0]
 
 
 def _scales(sde: SDE, like: Tensor, t: Tensor, spread: float) -> tuple[Tensor, Tensor, Tensor]:

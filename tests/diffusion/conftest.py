@@ -22,6 +22,9 @@ class ReplayedNoise:
 
     symmetric = normal
 
+    def child(self, number: int | Tensor) -> ReplayedNoise:
+        return self
+
 
 class UnitNoise:
     """Draw j is 1 in row 2 + j of the batch and 0 elsewhere."""
@@ -34,6 +37,9 @@ class UnitNoise:
         out[self.row] = 1
         self.row += 1
         return out
+
+    def child(self, number: int | Tensor) -> UnitNoise:
+        return self
 
 
 @pytest.fixture

@@ -188,14 +188,14 @@ def test_the_forward_draw_is_the_inverse_of_its_cumulative_sum_and_clean_at_time
     u = torch.rand(len(x0), generator=torch.Generator().manual_seed(3), dtype=torch.float64)
     assert torch.equal(diffusion.q_sample(x0, f64(0.6), u), categorical(chain(diffusion, 0.0, 0.6)[x0], u))
     assert torch.equal(diffusion.q_sample(x0, f64(0.0), u), x0)
-    assert torch.equal(diffusion.prior(u), categorical(diffusion.limit.expand(len(u), -1), u))
+    assert torch.equal(diffusion.start(u), categorical(diffusion.limit.expand(len(u), -1), u))
 
 
 def test_steps_from_the_prior_with_the_true_posterior_return_the_data_distribution():
     data, n = f64(0.1, 0.6, 0.3), 40_000
     for diffusion in (DiscreteDiffusion.uniform(3), DiscreteDiffusion.absorbing(3)):
         generator = torch.Generator().manual_seed(0)
-        x = diffusion.prior(torch.rand(n, generator=generator))
+        x = diffusion.start(torch.rand(n, generator=generator))
         times = torch.linspace(1, 0, 6, dtype=torch.float64)
         for t, s in zip(times[:-1], times[1:], strict=True):
             likelihood = chain(diffusion, 0.0, float(t))[:3, x].T  # q(x_t | x_0), so Bayes gives p(x_0 | x_t)
@@ -332,7 +332,7 @@ def test_any_layout_gives_what_its_elements_give_alone(diffusion, shape):
         if shape
         else (x_t, x_t),
         (diffusion.step(x_t, logits, t, s, u), diffusion.step(flat_x, flat_logits, flat_t, flat_s, flat_u)),
-        (diffusion.prior(u), diffusion.prior(flat_u)),
+        (diffusion.start(u), diffusion.start(flat_u)),
         (diffusion.prior_kl(x_0), diffusion.prior_kl(flat_0)),
         *zip(
             diffusion.losses(logits, x_0, x_t, t, s),
@@ -352,7 +352,7 @@ def test_nothing_off_the_cpu_reads_a_value_back(diffusion):
     x = torch.zeros(2, 3, 3, dtype=torch.int64, device="meta")
     t = s = torch.zeros(2, 1, 1, device="meta")
     u, logits = torch.zeros(2, 3, 3, device="meta"), torch.zeros(2, 3, 3, away.classes, device="meta")
-    for x_t in (away.q_sample(x, t, u), away.prior(u), away.step(x, logits, t, s, u)):
+    for x_t in (away.q_sample(x, t, u), away.start(u), away.step(x, logits, t, s, u)):
         assert x_t.shape == x.shape and x_t.dtype == torch.int64
     assert away.posterior(x, x, t, s).shape == (2, 3, 3, away.states)
     assert all(loss.shape == x.shape for loss in (*away.losses(logits, x, x, t, s), away.prior_kl(x)))

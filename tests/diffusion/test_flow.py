@@ -12,7 +12,7 @@ from graphinv.diffusion import (
     VESDE,
     VPSDE,
     GeneratorNoise,
-    GraphSDE,
+    GraphProcess,
     PerGraphNoise,
     SubVPSDE,
     follow_flow,
@@ -92,7 +92,7 @@ def test_with_the_prior_where_the_process_ends_the_density_is_that_of_the_data(s
 
 
 def test_the_density_of_graphs_counts_each_pair_once_and_nothing_of_the_padding():
-    system = GraphSDE(VPSDE(0.1, 5.0), VESDE(0.1, 1.0))
+    system = GraphProcess(VPSDE(0.1, 5.0), VESDE(0.1, 1.0))
     g = testing.random_dense(4, max_nodes=5, features=2, seed=0, dtype=torch.float64)
 
     def score(state, t):
@@ -114,13 +114,13 @@ def test_the_density_of_graphs_counts_each_pair_once_and_nothing_of_the_padding(
 
 
 def test_the_density_of_a_model_does_not_depend_on_node_order_nor_batch():
-    model = GDSS.seeded(GDSSConfig(features=3, max_nodes=5, node_hidden=8, edge_hidden=8, attention=8), 0).double()
+    model = GDSS.seeded(GDSSConfig(node_types=3, max_nodes=5, node_hidden=8, edge_hidden=8, attention=8), 0).double()
     g = testing.random_dense(3, max_nodes=5, features=3, seed=0, dtype=torch.float64, counts=[5, 5, 3])
     keys = torch.arange(3)
 
     def density(g, keys, probes=1):
         noise = PerGraphNoise(keys)
-        return log_density(model.sde, model.score, g, noise, steps=6, probes=probes)
+        return log_density(model.process, model.score, g, noise, steps=6, probes=probes)
 
     whole = density(g, keys)
     assert bool(whole.isfinite().all())

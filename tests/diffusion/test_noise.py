@@ -11,8 +11,7 @@ import pytest
 import torch
 
 from graphinv import testing
-from graphinv.diffusion import GeneratorNoise, PerGraphNoise
-from graphinv.diffusion.sde import graph_noise
+from graphinv.diffusion import VESDE, VPSDE, GeneratorNoise, GraphProcess, PerGraphNoise
 
 Z = 5.0
 SEEDED = torch.arange(400) + (12345 << 32)
@@ -21,7 +20,7 @@ SEEDED = torch.arange(400) + (12345 << 32)
 def draws(keys, count, entries):
     noise = PerGraphNoise(keys)
     like = torch.zeros(len(keys), entries, dtype=torch.float64)
-    return torch.stack([noise.normal(like) for _ in range(count)])  # [draw, graph, entry]
+    return torch.stack([noise.child(k).normal(like) for k in range(count)])  # [draw, graph, entry]
 
 
 def assert_uncorrelated(a, b):
@@ -67,7 +66,7 @@ def test_no_value_repeats_between_draws_graphs_entries_and_seeds():
 def test_pairs_are_standard_normal_one_draw_each_and_independent_of_nodes():
     size, noise = 12, PerGraphNoise(SEEDED)
     like = torch.zeros(len(SEEDED), size, size, dtype=torch.float64)
-    first, second = noise.symmetric(like), noise.symmetric(like)
+    first, second = noise.symmetric(like), noise.child(1).symmetric(like)
     assert torch.equal(first, first.transpose(1, 2)) and not first.diagonal(dim1=1, dim2=2).any()
     row, col = torch.triu_indices(size, size, 1)
     pairs = first[:, row, col]
@@ -77,11 +76,14 @@ def test_pairs_are_standard_normal_one_draw_each_and_independent_of_nodes():
     assert abs(float(pairs.var()) - 1) / math.sqrt(2 / n) < Z
     assert_uncorrelated(pairs, second[:, row, col])
     nodes = PerGraphNoise(SEEDED).normal(torch.zeros(len(SEEDED), len(row), dtype=torch.float64))
-    assert_uncorrelated(noise.symmetric(like)[:, row, col], nodes)
+    assert_uncorrelated(noise.child(0).symmetric(like)[:, row, col], nodes)
+
+
+FIELDS = GraphProcess(VPSDE(), VESDE())
 
 
 def field_noise(g):
-    return graph_noise(PerGraphNoise(torch.arange(g.mask.size(0))), g)
+    return FIELDS.noise(g, PerGraphNoise(torch.arange(g.mask.size(0))))
 
 
 def test_a_graphs_noise_is_its_own_in_any_batch_order_and_padding():
@@ -111,7 +113,7 @@ def test_noise_repeats_with_its_key_or_generator_and_leaves_the_global_state_alo
     before = torch.random.get_rng_state()
     g = testing.random_dense(4)
     assert torch.equal(field_noise(g).adj, field_noise(g).adj)
-    same = [graph_noise(GeneratorNoise(torch.Generator().manual_seed(5)), g) for _ in range(2)]
+    same = [FIELDS.noise(g, GeneratorNoise(torch.Generator().manual_seed(5))) for _ in range(2)]
     assert torch.equal(same[0].x, same[1].x) and torch.equal(same[0].adj, same[1].adj)
     assert torch.equal(torch.random.get_rng_state(), before)
 
@@ -144,7 +146,7 @@ def entries_of(batch, size):
 def test_uniform_draws_are_uniform(keys, child):
     noise = PerGraphNoise(keys)
     noise = noise if child is None else noise.child(torch.full_like(keys, child))
-    u = torch.stack([noise.uniform(entries_of(len(keys), 60)) for _ in range(5)]).flatten()
+    u = torch.stack([noise.child(k).uniform(entries_of(len(keys), 60)) for k in range(5)]).flatten()
     n = u.numel()
     assert u.dtype == torch.float64 and 0 <= float(u.min()) and float(u.max()) < 1
     assert abs(float(u.mean()) - 1 / 2) / math.sqrt(1 / 12 / n) < Z
@@ -157,7 +159,12 @@ def test_uniform_draws_are_uniform(keys, child):
 
 def test_uniform_draws_of_draws_graphs_entries_and_children_are_uncorrelated():
     parts = [PerGraphNoise(SEEDED), *(PerGraphNoise(SEEDED).child(torch.full_like(SEEDED, k)) for k in (0, 1, 2))]
-    u = torch.stack([torch.stack([p.uniform(entries_of(len(SEEDED), 50)) for _ in range(3)]) for p in parts]) - 0.5
+    u = (
+        torch.stack(
+            [torch.stack([p.child(9 + k).uniform(entries_of(len(SEEDED), 50)) for k in range(3)]) for p in parts]
+        )
+        - 0.5
+    )
     assert u.unique().numel() == u.numel()
     for lag in (1, 2):
         for axis in range(4):
@@ -178,14 +185,12 @@ def test_uniform_draws_of_a_graph_and_its_parts_are_its_own_in_any_batch_and_pad
     keys, parts = torch.tensor([3, 99, 2**40, 99]), torch.tensor([0, 5, 1, 6])
     noise, children = PerGraphNoise(keys), PerGraphNoise(keys).child(parts)
     first = [noise.uniform(entries_of(4, 5)), children.uniform(entries_of(4, 5))]
-    second = [noise.uniform(entries_of(4, 5)), children.uniform(entries_of(4, 5))]
+    assert torch.equal(noise.uniform(entries_of(4, 5)), first[0])  # the same call, the same draws
     for k in range(4):
         alone = PerGraphNoise(keys[k : k + 1])
         assert torch.equal(alone.uniform(entries_of(1, 9))[0, :5], first[0][k])
-        assert torch.equal(alone.uniform(entries_of(1, 9))[0, :5], second[0][k])
         part = PerGraphNoise(keys[k : k + 1]).child(parts[k : k + 1])
         assert torch.equal(part.uniform(entries_of(1, 9))[0, :5], first[1][k])
-        assert torch.equal(part.uniform(entries_of(1, 9))[0, :5], second[1][k])
     assert torch.equal(first[0][1], first[0][3]) and not torch.equal(first[1][1], first[1][3])
 
 
@@ -202,3 +207,18 @@ def test_uniform_draws_of_no_graph_or_no_entry_are_empty():
         noise = PerGraphNoise(torch.arange(shape[0]))
         assert noise.uniform(torch.zeros(shape, dtype=torch.int64)).shape == shape
         assert noise.child(torch.arange(shape[0])).uniform(torch.zeros(shape, dtype=torch.int64)).shape == shape
+
+
+@pytest.mark.parametrize("number", [0, 1, 12, 2**31, -3])
+def test_a_child_is_the_same_by_a_number_and_by_a_tensor(number):
+    noise = PerGraphNoise(torch.tensor([3, -(2**62), 99]))
+    own = noise.child(number).keys
+    for same in (torch.tensor(number), torch.tensor([number]), torch.full((3,), number)):
+        assert torch.equal(noise.child(same).keys, own)
+
+
+def test_equal_numbers_of_a_generator_share_a_draw():
+    entries = torch.tensor([[[3, 7], [7, 3]], [[0, 0], [1, 7]]])
+    u = GeneratorNoise(torch.Generator().manual_seed(0)).uniform(entries)
+    assert torch.equal(u[0], u[0].t()) and u[1, 0, 0] == u[1, 0, 1] and u.unique().numel() == 5
+    assert u.dtype == torch.float64 and 0 <= float(u.min()) and float(u.max()) < 1

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from graphinv import testing
-from graphinv.diffusion import VESDE, VPSDE, GeneratorNoise, GraphSDE, PerGraphNoise, SubVPSDE
+from graphinv.diffusion import VESDE, VPSDE, GeneratorNoise, GraphProcess, PerGraphNoise, SubVPSDE
 from graphinv.errors import InputError
 
 SDES = [VPSDE(), VPSDE(0.1, 20.0), VPSDE(1.0, 1.0), SubVPSDE(), SubVPSDE(0.1, 20.0), VESDE(), VESDE(0.01, 50.0)]
@@ -156,16 +156,22 @@ def test_impossible_parameters_are_refused(make):
         make()
 
 
-def test_graph_sde_treats_each_field_by_its_own_sde():
+def test_a_process_of_graphs_treats_each_field_by_its_own():
     g = testing.random_dense(3, dtype=torch.float64)
-    sde, t = GraphSDE(VPSDE(), VESDE(0.2, 1.0)), torch.tensor([0.1, 0.5, 1.0], dtype=torch.float64)
-    mean, std = sde.marginal(g, t)
-    for field, own in (("x", sde.node), ("adj", sde.edge)):
-        value = getattr(g, field)
-        expected = own.marginal(value, t)
-        assert torch.equal(getattr(mean, field), expected[0])
-        assert torch.equal(getattr(std, field), expected[1].expand_as(value))
-        assert torch.equal(getattr(sde.score(g, t), field), own.score(value, t))
+    process, t = GraphProcess(VPSDE(), VESDE(0.2, 1.0)), torch.tensor([0.1, 0.5, 1.0], dtype=torch.float64)
+    noise = PerGraphNoise(torch.arange(3))
+    z, noisy = process.noise(g, noise), process.corrupt(g, t, noise)
+    for field, own in (("x", process.node), ("adj", process.edge)):
+        mean, std = own.marginal(getattr(g, field), t)
+        testing.assert_close(getattr(noisy, field), mean + std * getattr(z, field), field)
+
+
+def test_a_process_of_one_field_refuses_graphs_and_one_of_two_refuses_tensors():
+    g = testing.random_dense(2)
+    with pytest.raises(InputError, match=r"VPSDE noises 1 field.*GraphProcess\(node, edge\)"):
+        VPSDE().corrupt(g, torch.ones(2), GeneratorNoise())
+    with pytest.raises(InputError, match="2 field"):
+        GraphProcess(VPSDE(), VESDE()).map(lambda p, x: (x,), g.x)
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -175,7 +181,7 @@ def test_prior_of_graphs_is_mirrored_hollow_and_masked(dtype, source):
     noise = (
         GeneratorNoise(torch.Generator().manual_seed(0)) if source == "generator" else PerGraphNoise(torch.arange(6))
     )
-    prior = GraphSDE(VPSDE(), VESDE()).prior(g, noise)
+    prior = GraphProcess(VPSDE(), VESDE()).prior(g, noise)
     assert prior.x.dtype == prior.adj.dtype == dtype
     assert torch.equal(prior.adj, prior.adj.transpose(1, 2))
     assert not prior.adj.diagonal(dim1=1, dim2=2).any()

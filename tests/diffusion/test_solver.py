@@ -14,7 +14,7 @@ from graphinv.diffusion import (
     VPSDE,
     EulerMaruyama,
     Exponential,
-    GraphSDE,
+    GraphProcess,
     Heun,
     Langevin,
     PerGraphNoise,
@@ -28,10 +28,10 @@ from graphinv.errors import InputError
 from graphinv.graphs import DenseGraphs
 
 PAIRS = {
-    "ve-ve": GraphSDE(VESDE(0.1, 1.0), VESDE(0.1, 1.0)),
-    "vp-ve": GraphSDE(VPSDE(0.1, 1.0), VESDE(0.2, 1.0)),
-    "vp-vp": GraphSDE(VPSDE(0.1, 1.0), VPSDE(0.2, 0.8)),
-    "subvp-vp": GraphSDE(SubVPSDE(0.1, 20.0), VPSDE(0.1, 20.0)),
+    "ve-ve": GraphProcess(VESDE(0.1, 1.0), VESDE(0.1, 1.0)),
+    "vp-ve": GraphProcess(VPSDE(0.1, 1.0), VESDE(0.2, 1.0)),
+    "vp-vp": GraphProcess(VPSDE(0.1, 1.0), VPSDE(0.2, 0.8)),
+    "subvp-vp": GraphProcess(SubVPSDE(0.1, 20.0), VPSDE(0.1, 20.0)),
 }
 SOLVERS = {
     "s4": S4(),
@@ -64,7 +64,7 @@ def score_of(system, calls=None):
         if calls is not None:
             calls.append(float(t))
         x, a = coupled_fields(g.x, g.adj, g.mask)
-        return system.score(DenseGraphs(x, a, g.mask), t)
+        return system.map(lambda sde, x: (sde.score(x, t),), DenseGraphs(x, a, g.mask))[0]
 
     return score
 
@@ -227,10 +227,10 @@ def test_variance_exploding_reverse_step_is_x_plus_weighted_score_plus_noise(rep
     x, grad, z = torch.randn(3, 2, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).unbind()
     t, s = torch.tensor(0.6, dtype=torch.float64), torch.tensor(0.5, dtype=torch.float64)
     scale = math.sqrt(10 ** (2 * -0.4) - 10 ** (2 * -0.5))
-    state, mean = ReverseDiffusion().step(x, t, s, sde, lambda g, t: grad, replayed([z]))
+    state, mean, _ = ReverseDiffusion().step(sde, lambda g, t: grad, x, t, s, (), replayed([z]))
     testing.assert_close(state, x + scale**2 * grad + scale * z, "state")
     testing.assert_close(mean, x + scale**2 * grad, "mean")
-    flow, same = ReverseDiffusion(probability_flow=True).step(x, t, s, sde, lambda g, t: grad, replayed([z]))
+    flow, same, _ = ReverseDiffusion(probability_flow=True).step(sde, lambda g, t: grad, x, t, s, (), replayed([z]))
     testing.assert_close(flow, x + 0.5 * scale**2 * grad, "flow")
     assert torch.equal(flow, same)
 
@@ -281,8 +281,8 @@ def test_batch_norm_couples_graphs_and_graph_norm_does_not():
     t, s = torch.tensor(0.5), torch.tensor(0.4)
     for norm, same in (("graph", True), ("batch", False)):
         rule = Langevin(norm=norm)
-        together = rule.correct(g, t, s, system, score_of(system), PerGraphNoise(torch.arange(4)))
-        alone = rule.correct(first, t, s, system, score_of(system), PerGraphNoise(torch.arange(1)))
+        together = rule.correct(system, score_of(system), g, t, s, PerGraphNoise(torch.arange(4)))
+        alone = rule.correct(system, score_of(system), first, t, s, PerGraphNoise(torch.arange(1)))
         assert torch.allclose(together.x[:1], alone.x, rtol=1e-9) is same
 
 
@@ -290,7 +290,7 @@ def test_langevin_norms_agree_for_a_batch_of_one_within_the_cap(replayed):
     x, z = torch.randn(2, 1, 40, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).unbind()
     t, s, sde = torch.tensor(0.5), torch.tensor(0.4), VESDE()
     grad = -z * 10  # |z| / |score| = 0.1, below twice sigma(.5) = .63
-    moves = [Langevin(norm=n).move(x, grad, t, s, sde, replayed([z])) for n in ("graph", "batch")]
+    moves = [Langevin(norm=n).move(sde, x, grad, t, s, replayed([z])) for n in ("graph", "batch")]
     testing.assert_close(moves[0], moves[1], "one graph")
 
 
@@ -300,26 +300,25 @@ def test_langevin_is_finite_where_the_score_vanishes_and_capped_per_graph(norm, 
     z, t, s = torch.ones_like(x), torch.tensor(0.5), torch.tensor(0.4)
     sde, rule = VESDE(), Langevin(snr=0.2, scale_eps=1.0, norm=norm)
     if norm == "graph":
-        moved = rule.move(x, torch.zeros_like(x), t, s, sde, replayed([z]))
+        moved = rule.move(sde, x, torch.zeros_like(x), t, s, replayed([z]))
         step = 2 * (0.2 * 2 * math.sqrt(0.1)) ** 2
         testing.assert_close(moved, math.sqrt(2 * step) * z, "capped move", tolerance=1e-6)
-    empty = rule.move(x, torch.zeros_like(x), t, s, sde, replayed([torch.zeros_like(x)]))
+    empty = rule.move(sde, x, torch.zeros_like(x), t, s, replayed([torch.zeros_like(x)]))
     assert not empty.any(), "a graph without noise and score must stay"
 
 
-def test_langevin_with_zero_signal_is_the_identity_and_asks_for_nothing():
+def test_langevin_with_zero_signal_is_the_identity_and_asks_for_nothing(replayed):
     calls, system, g = [], PAIRS["ve-ve"], start()
-    noise = PerGraphNoise(torch.arange(4))
     t = torch.tensor(0.5)
-    assert Langevin(snr=0).correct(g, t, t / 2, system, score_of(system, calls), noise) is g
-    assert not calls and noise.draws == 0
+    assert Langevin(snr=0).correct(system, score_of(system, calls), g, t, t / 2, replayed([])) is g
+    assert not calls
 
 
 @pytest.mark.parametrize("name", SOLVERS)
 def test_a_rule_means_the_same_for_tensors_and_for_the_nodes_of_graphs(name, replayed):
     sde, g, times = VPSDE(), start(), time_grid(4)
     draws = recorded(g, 40)
-    system = GraphSDE(sde, VESDE())
+    system = GraphProcess(sde, VESDE())
     both = integrate(SOLVERS[name], system, lambda g, t: DenseGraphs(-g.x, -g.adj, g.mask), g, times, replayed(draws))
     alone = integrate(SOLVERS[name], sde, lambda x, t: -x, g.x, times, replayed(draws[::2]))
     testing.assert_close(both.x, alone, "nodes")

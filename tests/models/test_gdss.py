@@ -51,8 +51,11 @@ class ExactGDSS(GDSS):
     """Gives the score that points at known clean graphs."""
 
     def score(self, g, t):
-        mean, std = self.sde.marginal(self.clean, t)
-        return self.sde.apply(lambda sde, x, m, s: ((m - x) / s.square(),), g, mean, std)[0]
+        def update(sde, x, clean):
+            mean, std = sde.marginal(clean, t)
+            return ((mean - x) / std.square(),)
+
+        return self.process.map(update, g, self.clean)[0]
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -75,7 +78,7 @@ def test_loss_is_half_the_sum_over_entries_and_both_triangles_averaged_over_grap
     expected = {"node": 0.0, "edge": 0.0}
     for b in range(4):
         fields = []
-        for sde, clean, noise in ((net.sde.node, g0.x, z.x), (net.sde.edge, g0.adj, z.adj)):
+        for sde, clean, noise in ((net.process.node, g0.x, z.x), (net.process.edge, g0.adj, z.adj)):
             scale, std = (float(v) for v in sde.marginal(torch.ones(1, dtype=torch.float64), t[b : b + 1]))
             fields.append((scale * clean[b : b + 1] + std * noise[b : b + 1], std, noise[b], sde))
         noisy = DenseGraphs(fields[0][0], fields[1][0], g0.mask[b : b + 1])
@@ -132,7 +135,7 @@ def test_loss_of_a_network_that_reads_the_time_is_its_distance_from_the_target(n
     z = testing.random_dense(4, max_nodes=g0.mask.size(1), features=3, seed=2, dtype=torch.float64)
     z = DenseGraphs(z.x, z.adj, g0.mask).masked()
     fields, targets = [], []
-    for sde, clean, noise in ((net.sde.node, g0.x, z.x), (net.sde.edge, g0.adj, z.adj)):
+    for sde, clean, noise in ((net.process.node, g0.x, z.x), (net.process.edge, g0.adj, z.adj)):
         scale, std = (v.reshape(4, 1, 1) for v in sde.marginal(torch.ones(4, 1, 1, dtype=torch.float64), t))
         sigma = std / scale  # arXiv:2206.00364, equations 7 and 8 and table 1, for data of deviation 1/2
         noisy = clean + sigma * noise
@@ -154,8 +157,7 @@ def test_a_matched_prior_has_the_moments_of_the_forward_process_at_its_end(name)
     batch, source = graphs(400, seed=4), GeneratorNoise(torch.Generator().manual_seed(0))
     g0 = net.to_fields(batch)
     g0 = DenseGraphs(*(torch.cat([f] * 50) for f in (g0.x, g0.adj, g0.mask)))
-    mean, std = net.sde.marginal(g0, torch.ones(len(g0.mask), dtype=torch.float64))
-    forward = net.sde.apply(lambda sde, m, s, z: (m + s * z,), mean, std, net.sde.noise(g0, source))[0]
+    forward = net.process.corrupt(g0, torch.ones(len(g0.mask), dtype=torch.float64), source)
     drawn = net.prior(g0, source)
     assert torch.equal(drawn.adj, drawn.adj.transpose(1, 2)) and not drawn.adj.diagonal(dim1=1, dim2=2).any()
     assert not drawn.x[~g0.mask].any() and not drawn.adj[~g0.pair_mask].any()

@@ -17,7 +17,7 @@ from graphinv.data import GraphLoader, GraphStore
 from graphinv.diffusion import (
     SDE,
     GeneratorNoise,
-    GraphSDE,
+    GraphProcess,
     Noise,
     PerGraphNoise,
     Solver,
@@ -71,7 +71,7 @@ class GDSS(GraphGenerator):
     def __init__(self, config: GDSSConfig) -> None:
         super().__init__(config, config.max_nodes)
         c = config
-        self.sde = GraphSDE(
+        self.process = GraphProcess(
             make_sde(c.node_sde, c.node_low, c.node_high), make_sde(c.edge_sde, c.edge_low, c.edge_high)
         )
         if c.network == "ppgn":
@@ -114,15 +114,15 @@ class GDSS(GraphGenerator):
 
     def _score(self, g: DenseGraphs, t: Tensor) -> DenseGraphs:
         if self.config.network == "gdss":
-            return self.sde.score(DenseGraphs(self.node_net(g), self.edge_net(g), g.mask), t)
-        seen = network_input(self.sde, g, t, SPREAD)
-        score: DenseGraphs = network_score(self.sde, g, self.joint_net(seen, t), t, SPREAD)
-        return score
+            raw = DenseGraphs(self.node_net(g), self.edge_net(g), g.mask)
+            return self.process.map(lambda sde, x: (sde.score(x, t),), raw)[0]
+        out: DenseGraphs = self.joint_net(network_input(self.process, g, t, SPREAD), t)
+        return network_score(self.process, g, out, t, SPREAD)
 
     def prior(self, like: DenseGraphs, noise: Noise) -> DenseGraphs:
         """Draw the graphs at t = 1, shaped like ``like``; see ``GDSSConfig.prior``."""
         if self.config.prior == "standard":
-            return self.sde.prior(like, noise)
+            return self.process.prior(like, noise)
         mean, variance = (
             DenseGraphs(row[:-1].expand_as(like.x), row[-1].expand_as(like.adj), like.mask) for row in self.moments
         )
@@ -131,7 +131,7 @@ class GDSS(GraphGenerator):
             scale, std = sde.marginal(torch.ones_like(z), z.new_ones(()))
             return (scale * mean + (std.square() + scale.square() * variance).sqrt() * z,)
 
-        free = self.sde.apply(update, self.sde.noise(like, noise), mean, variance)[0].masked()
+        free = self.process.map(update, self.process.noise(like, noise), mean, variance)[0].masked()
         return DenseGraphs(free.x, free.adj - torch.diag_embed(free.adj.diagonal(dim1=1, dim2=2)), free.mask)
 
     def _moments_of(self, store: GraphStore) -> Tensor:
@@ -184,17 +184,16 @@ class GDSS(GraphGenerator):
         g0 = self.made_ready(batch, DenseGraphs)
         noise = GeneratorNoise(generator)
         t = torch.rand(len(g0.mask), generator=generator, device=g0.x.device, dtype=g0.x.dtype)
-        return self.losses_at(g0, t * (1 - 1e-5) + 1e-5, self.sde.noise(g0, noise))
+        return self.losses_at(g0, t * (1 - 1e-5) + 1e-5, self.process.noise(g0, noise))
 
     def losses_at(self, g0: DenseGraphs, t: Tensor, z: DenseGraphs) -> dict[str, Tensor]:
         """Return the losses at given times ``[B]`` and noise."""
-        mean, std = self.sde.marginal(g0, t)
-        noisy = self.sde.apply(lambda sde, m, s, e: (m + s * e,), mean, std, z)[0]
+        noisy = self.process.map(lambda sde, x, z: (sde.forward(x, t, z),), g0, z)[0]
         score = self.score(noisy, t)
         if self.config.network == "gdss":
-            error = self.sde.apply(lambda sde, r, s, e: (r * s + e,), score, std, z)[0].masked()
+            error = self.process.map(lambda sde, r, z: (r * sde.marginal(z, t)[1] + z,), score, z)[0].masked()
         else:
-            error = network_error(self.sde, score, z, t, SPREAD).masked()
+            error = network_error(self.process, score, z, t, SPREAD).masked()
         return {name: 0.5 * e.square().flatten(1).sum(1).mean() for name, e in (("node", error.x), ("edge", error.adj))}
 
     def batches(self, n: int, counts: Tensor | None, request: SampleRequest) -> list[Tensor]:
@@ -230,8 +229,8 @@ class GDSS(GraphGenerator):
         noise: Noise = PerGraphNoise((ids + (seed << 32)).to(weight.device))
         times = time_grid(sampler.steps, early=sampler.early).to(weight.device)
         own = make_solver(sampler) if solver is None else solver
-        prior = self.prior(like, noise)
-        args = (own, self.sde, self.score, prior, times, noise)
+        prior = self.prior(like, noise.child(0))
+        args = (own, self.process, self.score, prior, times, noise.child(1))
         g = integrate(*args, denoise=sampler.denoise, callback=callback, replay=solver is None)
         if self.config.node_input == "degree":
             return quantise(g, "argmax", edge_types=1).to("cpu")

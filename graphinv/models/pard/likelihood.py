@@ -6,7 +6,7 @@ graphs that leave this order while they are generated are not in its support (``
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -56,7 +56,7 @@ def log_likelihood(model: PARD, batch: GraphBatch, samples: int, seed: int) -> L
         raise InputError("this model holds no block sizes: train it first, or call prepare(store)")
     parts = []
     for index in torch.split(torch.arange(batch.num_graphs), _GRAPHS):
-        g = model.ready(replace(batch, block=None).select(index.to(batch.ptr.device)))
+        g = model.ready(batch.with_columns(node={"block": None}).select(index.to(batch.ptr.device)))
         parts.append(_of_graphs(model, g, PerGraphNoise(index.to(g.types.device) + (seed << 32)), samples))
     empty = torch.zeros(0, dtype=torch.float64)
     return LogLikelihood(*(torch.cat([empty, *part]) for part in zip(*parts, strict=True)) if parts else (empty,) * 3)
@@ -68,9 +68,11 @@ def _of_graphs(model: PARD, g: BlockBatch, noise: PerGraphNoise, samples: int) -
     later = torch.triu_indices(size, size, 1, device=g.types.device)
     entries = torch.cat([torch.arange(size, device=later.device), later[1] * (later[1] - 1) // 2 + later[0]])
     total, losses = torch.zeros(count, dtype=torch.float64), None
-    for _ in range(samples):
-        step = (noise.uniform(g.block if model.config.block_time else torch.zeros_like(g.block)) * steps).long() + 1
-        nodes, pairs = (noise.uniform(e.expand(count, -1)) for e in (entries[:size], entries[size:]))
+    for k in range(samples):
+        times, *own = (noise.child(k).child(part) for part in range(3))
+        step = (times.uniform(g.block if model.config.block_time else torch.zeros_like(g.block)) * steps).long() + 1
+        numbers = (entries[:size], entries[size:])
+        nodes, pairs = (part.uniform(e.expand(count, -1)) for part, e in zip(own, numbers, strict=True))
         losses = model.losses_per_element(g, step, torch.cat([nodes, pairs], 1))
         for vlb, _, mask in losses.diffused().values():
             total -= steps * torch.where(mask, vlb.double(), 0.0).sum(1).cpu() / samples
@@ -107,7 +109,7 @@ def path_consistency(batch: GraphBatch, max_hops: int, legacy: bool = False) -> 
     Example:
         >>> path = torch.tensor([[0, 1, 1, 2], [1, 0, 2, 1]])
         >>> ptr, edge_ptr, block = torch.tensor([0, 3]), torch.tensor([0, 4]), torch.tensor([1, 0, 1])
-        >>> g = GraphBatch(torch.zeros(3), path, None, ptr, edge_ptr, block)
+        >>> g = GraphBatch(torch.zeros(3), path, None, ptr, edge_ptr, {"block": block})
         >>> path_consistency(g, max_hops=1).tolist()
         [True]
     """

@@ -223,7 +223,7 @@ class PARD(GraphGenerator):
             return None
         for marginal, x in zip(self._processes()[2:], (g.types, to_pairs(g.pairs)), strict=True):
             u = torch.rand(2, *x.shape, generator=generator, device=x.device)
-            shown.append(torch.where(u[1] < share, marginal.prior(u[0]), x))
+            shown.append(torch.where(u[1] < share, marginal.start(u[0]), x))
         return shown[0], from_pairs(shown[1], g.types.size(1))
 
     def log_likelihood(self, batch: GraphBatch, *, samples: int = 16, seed: int = 0) -> LogLikelihood:

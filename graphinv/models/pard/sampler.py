@@ -6,24 +6,23 @@ enter. A graph's draws depend on its own key only, so the company it was drawn i
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from graphinv.diffusion import PerGraphNoise
+from graphinv.diffusion import Ancestral, GraphProcess, PerGraphNoise, TypedGraphs, integrate
 from graphinv.diffusion.categorical import categorical
+from graphinv.diffusion.state import with_fields
 from graphinv.errors import InputError
 from graphinv.graphs import DenseGraphs, GraphBatch
 from graphinv.models.pard.config import BlockSampler
 from graphinv.nn.block_context import BlockContext
 from graphinv.nn.block_network import Contexts, NewBlock
-from graphinv.ops.replay import Replay
 
 if TYPE_CHECKING:
     from graphinv.models.base import Callback
@@ -34,7 +33,7 @@ __all__ = ["draw_graphs"]
 _CALL = 256  # what a call of the network costs whatever its batch, in pairs
 _POOL = 2**30  # bytes of context that graphs under way may come to; the largest go on beyond it, up to twice as much
 _DAMAGED = "the model gives no numbers (NaN): its weights are damaged; take another checkpoint"
-_FIRST, _LATER = 0, 1  # which draw of a block: its size and degree, or its diffusion
+_SIZE, _DEGREE, _START, _STEPS = range(4)  # what noise of a block is for
 
 
 @dataclass
@@ -136,7 +135,7 @@ class _Drawing:
     def __init__(self, model: PARD, seed: int, sampler: BlockSampler) -> None:
         self.model, self.net, self.seed, self.sampler = model, model.net, seed, sampler
         self.device = next(model.parameters()).device
-        self.node, self.pair = model.processes()
+        self.process = GraphProcess(*model.processes())
         sizes, degrees = model.sizes.cpu(), model.degrees.cpu()
         trained = bool(sizes.sum())
         self.known_sizes = sizes > 0 if trained else torch.ones_like(sizes, dtype=torch.bool)
@@ -160,22 +159,22 @@ class _Drawing:
         floats = s.layers * nodes * (2 * nodes * s.edge_dim + 2 * s.edge_dim + s.node_dim)
         return floats * len(self.model.evaluated()) * next(self.model.parameters()).element_size()
 
-    def noise(self, graphs: list[_Graph], part: int) -> PerGraphNoise:
-        """Return the noise of the next block of each graph, one stream per ``part``."""
+    def noise(self, graphs: list[_Graph]) -> PerGraphNoise:
+        """Return the noise of the next block of each graph."""
         keys = torch.tensor([(self.seed << 32) + g.number for g in graphs])
-        block = torch.tensor([2 * len(g.types) + part for g in graphs])
-        return PerGraphNoise(keys).child(block)
+        block = torch.tensor([len(g.types) for g in graphs])
+        return PerGraphNoise(keys.to(self.device)).child(block.to(self.device))
 
     def enter(self, graphs: list[_Graph]) -> None:
         """Draw size and degree of the first block."""
         weights = self.model.first_sizes.cpu().to(torch.float64)
         logits = (weights if bool(weights.sum()) else torch.ones_like(weights)).log().expand(len(graphs), -1)
-        noise = self.noise(graphs, _FIRST)
+        noise = self.noise(graphs)
         empty = self.net.empty_contexts(1)
-        for g, size in zip(graphs, self._sizes(graphs, logits, noise), strict=True):
+        for g, size in zip(graphs, self._sizes(graphs, logits, noise.child(_SIZE)), strict=True):
             g.size, g.contexts = size, empty
         sizes = torch.tensor([g.size for g in graphs], device=self.device)
-        self._degrees(graphs, self.net.properties.first_degrees(sizes), noise)
+        self._degrees(graphs, self.net.properties.first_degrees(sizes), noise.child(_DEGREE))
 
     def _sizes(self, graphs: list[_Graph], logits: Tensor, noise: PerGraphNoise) -> list[int]:
         """Draw sizes: known ones that leave the graph within its target, or within the largest of the model."""
@@ -219,11 +218,12 @@ class _Drawing:
             g.types.append(x[:s])
             g.rows.append(torch.cat([e[:s, :c], e[:s, start : start + s]], 1))
         contexts = self.net.finish(contexts, finished)
-        noise = self.noise(graphs, _FIRST)
-        sizes = self._sizes(graphs, self.net.next_sizes(contexts), noise)
+        noise = self.noise(graphs)
+        sizes = self._sizes(graphs, self.net.next_sizes(contexts), noise.child(_SIZE))
         for g, size in zip(graphs, sizes, strict=True):
             g.size = size
-        self._degrees(graphs, self.net.next_degrees(contexts, torch.tensor(sizes, device=self.device)), noise)
+        logits = self.net.next_degrees(contexts, torch.tensor(sizes, device=self.device))
+        self._degrees(graphs, logits, noise.child(_DEGREE))
         parts = [c.graphs(old, new) for c in contexts]
         for k, g in enumerate(graphs):
             g.contexts = tuple(part[k] for part in parts) if g.size else ()
@@ -235,27 +235,22 @@ class _Drawing:
         ).unbind(1)
         place = torch.arange(int(size.max()), device=self.device)
         mask = place < size.unsqueeze(1)
-        noise = self.noise(graphs, _LATER)
+        noise = self.noise(graphs)
         nodes, pairs = _entries(old, place, contexts[0].mask.size(1))
-        x, e = self.node.prior(noise.uniform(nodes)), self.pair.prior(noise.uniform(pairs))
+        like = TypedGraphs(torch.zeros_like(nodes), torch.zeros_like(pairs), nodes, pairs)
+
+        def predict(now: TypedGraphs, t: Tensor) -> TypedGraphs:
+            block = NewBlock(now.nodes, now.pairs, numbers, degree, mask)
+            logits = self.net.denoise(contexts, block, t.expand(len(graphs)))
+            return with_fields(now, [self._tempered(out) for out in logits])
+
         steps = self.sampler.steps_of(graphs[0].elements)
         times = torch.arange(steps, -1, -1, dtype=torch.float64, device=self.device) / steps
-
-        def step(x: Tensor, e: Tensor, t: Tensor, s: Tensor, number: Tensor) -> tuple[Tensor, ...]:
-            logits = self.net.denoise(contexts, NewBlock(x, e, numbers, degree, mask), t.expand(len(graphs)))
-            own = noise.at(number)
-            x = self.node.step(x, self._tempered(logits[0]), t, s, own.uniform(nodes))
-            e = self.pair.step(e, self._tempered(logits[1]), t, s, own.uniform(pairs))
-            return x, e, *logits
-
-        advance, number = Replay(step, steps), torch.full((1,), noise.draws, device=self.device)
-        for t, s in itertools.pairwise(times.unbind()):
-            x, e, *logits = advance(x, e, t, s, number)
-            number = number + 2  # draws of a step
-        if any(bool(out.isnan().any()) for out in logits):
-            raise InputError(_DAMAGED)
-        e[:, place, contexts[0].mask.size(1) + place] = 0  # a node is not its own neighbour
-        return NewBlock(x, e, numbers, degree, mask)
+        start, process = self.process.prior(like, noise.child(_START)), self.process
+        args = (Ancestral(), process, predict, start, times, noise.child(_STEPS))
+        end = integrate(*args, denoise=False, replay=True)
+        end.pairs[:, place, contexts[0].mask.size(1) + place] = 0  # a node is not its own neighbour
+        return NewBlock(end.nodes, end.pairs, numbers, degree, mask)
 
     def _tempered(self, logits: Tensor) -> Tensor:
         logits = logits.float()
@@ -285,4 +280,4 @@ def _packed(graphs: list[_Graph]) -> GraphBatch:
             x[k, start:end], block[k, start:end], mask[k, start:end] = types, number, True
             adj[k, start:end, :end], adj[k, :end, start:end] = rows, rows.t()
             start = end
-    return replace(DenseGraphs(x, adj, mask).to_packed(), block=block[mask])
+    return DenseGraphs(x, adj, mask).to_packed().with_columns(node={"block": block[mask]})

@@ -1,30 +1,32 @@
-"""How data becomes noise: VP, VE and subVP stochastic differential equations, and their pair on graphs.
+"""Gaussian noise: the VP, VE and subVP stochastic differential equations.
 
-arXiv:2011.13456, section 3.4, as used by arXiv:2202.02514. Time is in [0, 1] with 0 = data. ``GraphSDE`` offers the
-interface of one SDE on ``DenseGraphs``, so that no solver branches on nodes or edges.
+arXiv:2011.13456, section 3.4, as used by arXiv:2202.02514. Time is in [0, 1] with 0 = data. A network predicts the
+score; given the data x(0) = D all of this is linear, and closed forms lead from any time to any other.
 """
 
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
+from graphinv.diffusion.process import FieldProcess, Prediction, fit_time
+from graphinv.diffusion.state import State, fields_of, is_mirrored
 from graphinv.errors import InputError
-from graphinv.graphs import DenseGraphs
 from graphinv.noise import Noise
 
-__all__ = ["SDE", "VESDE", "VPSDE", "GraphSDE", "SubVPSDE"]
-
-Update = Callable[..., tuple[Tensor, ...]]
+__all__ = ["SDE", "VESDE", "VPSDE", "SubVPSDE"]
 
 
-class SDE(ABC):
+class SDE(FieldProcess):
     """dx = drift dt + g(t) dw on tensors ``[B, *]``; times are ``[]`` or ``[B]``, in [0, 1]."""
+
+    prediction: ClassVar[Prediction] = "score"
 
     @abstractmethod
     def coefficients(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
@@ -54,17 +56,51 @@ class SDE(ABC):
         """Turn the raw network output into the score at t: -raw / std(t)."""
         return -raw / self.marginal(raw, t)[1]
 
-    def apply(self, update: Update, *states: Tensor) -> tuple[Tensor, ...]:
-        """Return ``update(self, *states)``; ``GraphSDE`` does it for each field."""
-        return update(self, *states)
+    def data(self, x: Tensor, score: Tensor, t: Tensor) -> Tensor:
+        """Return the mean of the data given x(t), (x + std^2 score) / scale."""
+        scale, std = self.marginal(torch.ones_like(x), t)
+        return (x + std.square() * score) / scale
 
-    def noise(self, like: Tensor, source: Noise) -> Tensor:
-        """Return standard normal noise shaped like ``like``."""
-        return source.normal(like)
+    def shrink(self, x: Tensor, t: Tensor, s: Tensor) -> Tensor:
+        """Return r = (std_s / scale_s) / (std_t / scale_t), below 1 for s < t."""
+        (scale_t, std_t), (scale_s, std_s) = self.at(x, t), self.at(x, s)
+        return std_s * scale_t / (std_t * scale_s)
 
-    def prior(self, like: Tensor, source: Noise) -> Tensor:
-        """Draw x(1) from N(0, 1), whatever the terminal variance (the papers' choice)."""
-        return self.noise(like, source)
+    def posterior(self, x: Tensor, data: Tensor, t: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
+        """Return mean and standard deviation of x(s) given x(t) and the data; s < t.
+
+        r (std_s / std_t) x + scale_s (1 - r^2) D and std_s sqrt(1 - r^2), with r of ``shrink``.
+        """
+        std_t, (scale, std), shrink = self.at(x, t)[1], self.at(x, s), self.shrink(x, t, s)
+        mean = shrink * std / std_t * x + scale * (1 - shrink.square()) * data
+        return mean, std * (1 - shrink.square()).sqrt()
+
+    def at(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Return scale and standard deviation at ``t``, broadcastable against ``x``."""
+        return self.marginal(x.new_ones((t.numel() if t.dim() else 1, *(1,) * (x.dim() - 1))), t)
+
+    def draw(self, like: State, field: int, source: Noise) -> Tensor:
+        """Return standard normal draws for a field, mirrored where it is."""
+        x = fields_of(like)[field]
+        return source.symmetric(x) if is_mirrored(like, field) else source.normal(x)
+
+    def start(self, z: Tensor) -> Tensor:
+        """Return ``z``: N(0, 1), whatever the terminal variance (the papers' choice)."""
+        return z
+
+    def forward(self, x0: Tensor, t: Tensor, z: Tensor) -> Tensor:
+        """Return mean + std z of the marginal."""
+        mean, std = self.marginal(x0, t)
+        return mean + std * z
+
+    def backward(self, x: Tensor, prediction: Tensor, t: Tensor, s: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Return x(s) from the posterior given the data that the score predicts, and its mean."""
+        mean, std = self.posterior(x, self.data(x, prediction, t), t, s)
+        return mean + std * z, mean
+
+    def denoise_field(self, x: Tensor, prediction: Tensor, t: Tensor, draw: Callable[[], Tensor]) -> Tensor:
+        """Return the mean of the data."""
+        return self.data(x, prediction, t)
 
 
 @dataclass(frozen=True)
@@ -197,56 +233,6 @@ class VESDE(SDE):
         return raw
 
 
-@dataclass(frozen=True)
-class GraphSDE:
-    """One SDE for node features, one for adjacencies, under one time.
-
-    Example:
-        >>> sde = GraphSDE(VPSDE(), VESDE())
-        >>> g = DenseGraphs(torch.ones(1, 2, 3), torch.zeros(1, 2, 2), torch.ones(1, 2, dtype=torch.bool))
-        >>> mean, std = sde.marginal(g, torch.tensor([1.0]))
-        >>> round(mean.x[0, 0, 0].item(), 3), round(std.adj.flatten()[0].item(), 3)
-        (0.76, 1.0)
-    """
-
-    node: SDE
-    edge: SDE
-
-    def apply(self, update: Update, *states: DenseGraphs) -> tuple[DenseGraphs, ...]:
-        """Return the graphs of ``update(node_sde, *xs)`` and ``update(edge_sde, *adjs)``."""
-        xs = update(self.node, *(g.x for g in states))
-        adjs = update(self.edge, *(g.adj for g in states))
-        return tuple(DenseGraphs(x, adj, states[0].mask) for x, adj in zip(xs, adjs, strict=True))
-
-    def marginal(self, g0: DenseGraphs, t: Tensor) -> tuple[DenseGraphs, DenseGraphs]:
-        """Return mean and standard deviation, both shaped like g0, at ``t`` ``[B]``."""
-
-        def update(sde: SDE, x: Tensor) -> tuple[Tensor, ...]:
-            mean, std = sde.marginal(x, t)
-            return mean, std.expand_as(x)
-
-        mean, std = self.apply(update, g0)
-        return mean, std
-
-    def score(self, raw: DenseGraphs, t: Tensor) -> DenseGraphs:
-        """Turn raw network outputs into scores at ``t``."""
-        return self.apply(lambda sde, x: (sde.score(x, t),), raw)[0]
-
-    def noise(self, like: DenseGraphs, source: Noise) -> DenseGraphs:
-        """Return masked noise, mirrored on edges."""
-        return graph_noise(source, like)
-
-    def prior(self, like: DenseGraphs, source: Noise) -> DenseGraphs:
-        """Draw the graphs at time 1."""
-        return self.noise(like, source)
-
-
 def _fit(value: Tensor, x: Tensor) -> Tensor:
     """Shape a value per graph ``[B]`` (or ``[]``) so that it broadcasts against ``x`` ``[B, *]``, in its dtype."""
-    value = value.to(x.dtype)
-    return value.reshape(value.shape + (1,) * (x.dim() - value.dim())) if value.dim() else value
-
-
-def graph_noise(source: Noise, like: DenseGraphs) -> DenseGraphs:
-    """Return noise on both fields of ``like``: free on nodes, mirrored on edges, zero in the padding."""
-    return DenseGraphs(source.normal(like.x), source.symmetric(like.adj), like.mask).masked()
+    return fit_time(value.to(x.dtype), x)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import operator
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,7 +19,11 @@ from graphinv.data.readers import file_sha256
 from graphinv.errors import InputError
 from graphinv.graphs import GraphBatch
 from graphinv.metrics._kept import package_version
+from graphinv.metrics.graph_report import judge_graphs
 from graphinv.metrics.inputs import as_samples, split_of
+from graphinv.metrics.molecule.distances import Filters
+from graphinv.metrics.molecule.filters import read_patterns
+from graphinv.metrics.molecule.report import References, judge_molecules
 from graphinv.metrics.protocols import PROTOCOLS, Protocol, protocol_named
 
 __all__ = ["evaluate"]
@@ -51,7 +56,7 @@ def evaluate(
         reference: what distances compare with: a store, of which the test split, else any form of samples. Its
             training split, where it has one, is the default of ``train``.
         train: what novelty is counted against and what gives the floors, in any form of samples.
-        protocol: name, as in ``graphinv.metrics.protocols.PROTOCOLS``; None counts only.
+        protocol: name, as in ``graphinv.metrics.PROTOCOLS``, or one of your own; None counts only.
         family: what a valid plain graph is: "planar", "tree", "lobster" or "sbm".
         scaffolds: second reference of moses-2020, its scaffold test set.
         mcf: MOSES's file of medicinal chemistry filters, which moses-2020 then applies beside PAINS.
@@ -67,7 +72,9 @@ def evaluate(
         >>> evaluate(["CCO", "CC(C)(C)(C)C"], train=["CCO"])["valid_strict"]["rate"]
         0.5
     """
-    chosen = protocol if protocol is None or isinstance(protocol, Protocol) else protocol_named(protocol)
+    chosen = protocol_named(protocol) if isinstance(protocol, str) else protocol
+    if not (chosen is None or isinstance(chosen, Protocol)):
+        raise InputError(f"expected the name of a protocol or a Protocol, got {type(chosen).__name__}")
     repeats, seed = operator.index(repeats), operator.index(seed)
     _check_draws(repeats, seed)
     items, notes = as_samples(samples)
@@ -93,8 +100,8 @@ def evaluate(
         drawn = (samples.batch(samples.indices()), samples.vocabulary) if isinstance(samples, GraphStore) else None
         second = None if scaffolds is None else _side(scaffolds, "test", notes)
         hashed["scaffolds"] = second
-        sides = {"test": test, "train": known, "scaffolds": second, "mcf": mcf, "drawn": drawn}
-        report = _molecules(items, sides, chosen, options)
+        sides = {"test": test, "train": known, "scaffolds": second}
+        report = _molecules(items, sides, chosen if mcf is None else _with_filters(chosen, mcf), drawn, options)
     report["warnings"] = [*notes, *report.get("warnings", ()), *_cautions(report)]
     report["provenance"] = {
         "graphinv": __version__,
@@ -117,13 +124,30 @@ def _check_draws(repeats: int, seed: int) -> None:
         raise InputError(f"expected a seed of 64 bits, got {seed}")
 
 
-def _check_options(plain: bool, protocol: Protocol | None, **given: Any) -> None:
+def _check_options(plain: bool, protocol: Protocol | None, **options: Any) -> None:
     """Refuse what would be ignored."""
-    moses = protocol is not None and protocol.molecules is not None and "moses" in protocol.molecules.distances
-    for name, value in given.items():
-        if value is not None and (not plain if name == "family" else plain or not moses):
+    rules = () if plain or protocol is None or protocol.molecules is None else protocol.molecules.distances
+    reads = {
+        "family": plain,
+        "scaffolds": any(distance.against == "scaffolds" for distance in rules),
+        "mcf": any(isinstance(distance.compute, Filters) for distance in rules),
+    }
+    for name, value in options.items():
+        if value is not None and not reads[name]:
             what = "plain graphs" if name == "family" else "molecules under moses-2020"
             raise InputError(f"{name} is of {what} only; leave it out")
+
+
+def _with_filters(protocol: Protocol | None, mcf: Path) -> Protocol | None:
+    """The protocol with the patterns of MOSES's file in its filters."""
+    if protocol is None or protocol.molecules is None:
+        return protocol
+    filters = Filters(read_patterns(mcf))
+    distances = tuple(
+        replace(distance, compute=filters) if isinstance(distance.compute, Filters) else distance
+        for distance in protocol.molecules.distances
+    )
+    return replace(protocol, molecules=replace(protocol.molecules, distances=distances))
 
 
 def _side(given: Any, split: Literal["test", "train"], notes: list[str]) -> list[str] | GraphBatch:
@@ -147,14 +171,12 @@ def _side(given: Any, split: Literal["test", "train"], notes: list[str]) -> list
 
 
 def _molecules(
-    items: list[str], sides: dict[str, Any], protocol: Protocol | None, options: dict[str, Any]
+    items: list[str], sides: dict[str, Any], protocol: Protocol | None, drawn: Any, options: dict[str, Any]
 ) -> dict[str, Any]:
-    from graphinv.metrics.molecule.report import Molecules, judge_molecules
-
     rules = None if protocol is None else protocol.molecules
     if protocol is not None and rules is None:
         raise InputError(f"{protocol.name} judges plain graphs, and the samples are molecules; {_others('molecules')}")
-    report = {"kind": "molecules", **judge_molecules(items, Molecules(**sides), rules, **options)}
+    report = {"kind": "molecules", **judge_molecules(items, References(**sides), rules, drawn=drawn, **options)}
     if protocol is None or rules is None:
         return report | {"protocol": None}
     found = report["under_protocol"]["unique"]["count"] if rules.distinct else len(items)
@@ -166,8 +188,6 @@ def _molecules(
 def _graphs(
     items: GraphBatch, test: Any, train: Any, protocol: Protocol | None, family: str | None, options: dict[str, Any]
 ) -> dict[str, Any]:
-    from graphinv.metrics.graph_report import judge_graphs
-
     rules = None if protocol is None else protocol.graphs
     if protocol is not None and rules is None:
         raise InputError(f"{protocol.name} judges molecules, and the samples are plain graphs; {_others('graphs')}")

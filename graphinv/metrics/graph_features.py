@@ -15,13 +15,11 @@ from torch import Tensor
 from graphinv.errors import InputError
 from graphinv.graphs import GraphBatch
 from graphinv.metrics.orbits import orbit_counts
-from graphinv.metrics.protocols import Kernel
 from graphinv.ops import ptr_to_index
 
 __all__ = [
     "clustering_histograms",
     "degree_histograms",
-    "descriptor",
     "orbit_means",
     "spectral_histograms",
     "wavelet_histograms",
@@ -140,27 +138,6 @@ def wavelet_histograms(graphs: GraphBatch, bins: int = 100) -> Tensor:
         owner = torch.arange(number).view(-1, 1, lengths.size(2)).expand_as(lengths).reshape(-1)
         counts[index] = _histograms(lengths.flatten(), owner, number, (0.0, _PEAK), bins).view(len(index), -1)
     return _normalised(counts)
-
-
-def descriptor(name: str, graphs: GraphBatch, kernel: Kernel) -> Tensor:
-    """Return the rows [B, D] of the descriptor of that name, with the kernel's bins.
-
-    Raises:
-        InputError: there is no such descriptor, or it refuses the graphs.
-
-    Example:
-        >>> edge = GraphBatch.single(torch.zeros(2), torch.tensor([[0, 1], [1, 0]]))
-        >>> descriptor("degree", edge, Kernel("tv")).tolist()
-        [[0.0, 1.0]]
-    """
-    if name == "degree":
-        return degree_histograms(graphs)
-    if name == "orbit":
-        return orbit_means(graphs)
-    binned = {"clustering": clustering_histograms, "spectral": spectral_histograms, "wavelet": wavelet_histograms}
-    if name not in binned:
-        raise InputError(f"no descriptor {name!r}; there are degree, orbit, {', '.join(binned)}")
-    return binned[name](graphs, kernel.bins)
 
 
 def _filters(values: Tensor) -> Tensor:

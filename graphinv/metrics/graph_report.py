@@ -6,21 +6,26 @@ Two graphs are the same if they are isomorphic, tested exactly; a search that re
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from tqdm.auto import tqdm
 
 from graphinv.errors import InputError
 from graphinv.graphs import GraphBatch
-from graphinv.metrics.comparison import Floor, figure, rate
-from graphinv.metrics.graph_distances import graph_distances, graph_floor, ratio
+from graphinv.metrics.comparison import rate
+from graphinv.metrics.distance import Distance, Floor, Undefined, figure
+from graphinv.metrics.graph_distances import GraphSet, graph_floor, ratio
 from graphinv.metrics.graph_features import clustering_histograms, degree_histograms, spectral_histograms
 from graphinv.metrics.graph_validity import connected, valid_graphs
 from graphinv.metrics.inputs import without_isolated
 from graphinv.metrics.isomorphism import isomorphism_classes, known
-from graphinv.metrics.protocols import GraphProtocol, Kernel
+
+if TYPE_CHECKING:
+    from graphinv.metrics.protocols import GraphProtocol
 
 __all__ = ["judge_graphs"]
 
@@ -152,49 +157,63 @@ def _compare(
         before, samples = samples.num_nodes, without_isolated(samples)
         if samples.num_nodes < before:
             warnings.append(f"samples: {before - samples.num_nodes:,} nodes without edges were taken out for distances")
-    options: dict[str, Any] = {"repeats": repeats, "seed": seed, "progress": progress}
+    ours, reference, real = GraphSet(samples), GraphSet(test), None if train is None else GraphSet(train)
     distances: dict[str, Any] = {}
-    for kernel in protocol.kernels:  # one at a time: each keeps a matrix of all pairs of samples
-        name, one = kernel[0], (kernel,)
-        floor = None if train is None else _floor(one, train, test, samples.num_graphs, protocol, seed, progress)
-        distances[name] = figure(graph_distances(samples, test, one, progress)[name], floor, **options)
+    for distance in _bar(protocol.distances, progress):  # one at a time: each keeps a matrix of all pairs of samples
+        try:
+            comparison = distance.compare(ours, reference)
+            floor = None if real is None else _floor(distance, real, reference, len(ours), protocol, seed)
+            distances[distance.name] = figure(
+                distance, comparison, floor, repeats=repeats, seed=seed, progress=progress
+            )
+        except Undefined as error:
+            warnings.append(f"{distance.name}: {error}")
     report: dict[str, Any] = {"distances": distances, "warnings": warnings}
     if protocol.ratio and all(entry["draws"] is not None for entry in distances.values()):
-        values, floors = ({name: entry[key] for name, entry in distances.items()} for key in ("value", "floor"))
-        for name, entry in distances.items():  # rounded as in the published mean of them
+        summed = {name: entry for name, entry in distances.items() if entry["better"] == "lower"}
+        values, floors = ({name: entry[key] for name, entry in summed.items()} for key in ("value", "floor"))
+        for name, entry in summed.items():  # rounded as in the published mean of them
             entry["ratio"] = ratio({name: values[name]}, {name: floors[name]})
         report["ratio"] = ratio(values, floors)
     return report
 
 
+def _bar(distances: Sequence[Distance[GraphSet]], progress: bool) -> Iterable[Distance[GraphSet]]:
+    bar: Iterable[Distance[GraphSet]] = tqdm(
+        distances, unit=" distances", delay=2.0, disable=None if progress else True, file=sys.stderr, leave=False
+    )
+    return bar
+
+
 def _floor(
-    kernels: tuple[tuple[str, Kernel]],
-    train: GraphBatch,
-    test: GraphBatch,
+    distance: Distance[GraphSet],
+    train: GraphSet,
+    test: GraphSet,
     count: int,
     protocol: GraphProtocol,
     seed: int,
-    progress: bool,
-) -> Floor:
+) -> Floor | None:
     """What training graphs score: as many as the protocol says, and draws of as many as there are samples.
 
     Draws without repetition from N graphs vary by sqrt(1 - n / N) too little; with n = N, draws of N - 1 tell how much.
     """
-    total, few = train.num_graphs, max(count, test.num_graphs) <= _FEW
+    total, few = len(train), max(count, len(test)) <= _FEW
 
     def draw(size: int) -> tuple[float, float]:
-        times = _FLOOR_DRAWS if few else 5
-        return graph_floor(train, test, kernels, size, times, seed, progress)[kernels[0][0]]
+        return graph_floor(distance, train, test, size, _FLOOR_DRAWS if few else 5, seed)
 
     draws = None
-    if count <= total and total > 1:
-        size = min(count, total - 1)
-        mean, spread = draw(size)
-        draws = mean, spread / math.sqrt(1 - size / total)
-    if protocol.floor == "all":
-        return Floor(graph_floor(train, test, kernels, None, progress=progress)[kernels[0][0]][0], total, draws)
-    size = min(protocol.samples or test.num_graphs, total)
-    return Floor(draws[0] if draws and size == count < total else draw(size)[0], size, draws)
+    try:
+        if count <= total and total > 1:
+            size = min(count, total - 1)
+            mean, spread = draw(size)
+            draws = mean, spread / math.sqrt(1 - size / total)
+        if protocol.floor == "all":
+            return Floor(graph_floor(distance, train, test, None)[0], total, draws)
+        size = min(protocol.samples or len(test), total)
+        return Floor(draws[0] if draws and size == count < total else draw(size)[0], size, draws)
+    except Undefined:
+        return None
 
 
 def _distributions(samples: GraphBatch, reference: GraphBatch) -> dict[str, Any]:

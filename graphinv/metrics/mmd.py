@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -15,11 +17,32 @@ from torch.nn.functional import pad, pdist
 
 from graphinv.errors import InputError
 from graphinv.metrics.comparison import Comparison
-from graphinv.metrics.protocols import Kernel
 
-__all__ = ["kernel_matrix", "mmd"]
+__all__ = ["Kernel", "kernel_matrix", "mmd"]
 
 _MOST_ROWS = 20_000  # 3.2 GB of kernel
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """Kernel of a maximum mean discrepancy between descriptors of graphs.
+
+    Args:
+        kind: "tv" exp(-TV(p, q)^2 / 2 sigma^2), "emd" exp(-EMD(p, q)^2 / 2 sigma^2), with TV half the L1 distance and
+            EMD the earth mover's distance of histograms; "gaussian" exp(-|x - y|^2 / 2 sigma^2) of vectors; "rbf" the
+            same, the largest discrepancy over ``sigmas`` in units of the root mean square distance between samples and
+            reference.
+        sigma: bandwidth of the first three.
+        bins: of a histogram over a fixed range; 0 where values are counts.
+        unit: for "emd", the distance between neighbouring bins is 1 / unit.
+        sigmas: bandwidths of "rbf".
+    """
+
+    kind: Literal["tv", "emd", "gaussian", "rbf"]
+    sigma: float = 1.0
+    bins: int = 0
+    unit: float = 1.0
+    sigmas: tuple[float, ...] = ()
 
 
 def kernel_matrix(x: Tensor, y: Tensor, kernel: Kernel) -> Tensor:

@@ -34,31 +34,10 @@ _RATES = {
     "train_valid": "Valid among training graphs",
     "connected": "Connected",
     "unique": "Unique",
-    "unique_1000": "Unique of the first 1,000",
-    "unique_10000": "Unique of the first 10,000",
     "novel": "Novel",
     "vun": "Valid, unique and novel",
 }
 _FIRST = ("valid_strict", "valid", "unique", "novel")  # looked for first
-_DISTANCES = {
-    "fcd": "FCD",
-    "fcd_score": "FCD score",
-    "kl_score": "KL score",
-    "nspdk": "NSPDK",
-    "nspdk_gdss": "NSPDK as in GDSS",
-    "snn": "Nearest neighbour (SNN)",
-    "snn_scaffolds": "Nearest neighbour (SNN), scaffold test set",
-    "frag": "Fragments (Frag)",
-    "frag_scaffolds": "Fragments (Frag), scaffold test set",
-    "scaf": "Scaffolds (Scaf)",
-    "scaf_scaffolds": "Scaffolds (Scaf), scaffold test set",
-    "fcd_scaffolds": "FCD, scaffold test set",
-    "int_div_1": "Internal diversity 1",
-    "int_div_2": "Internal diversity 2",
-    "log_p": "logP",
-    "sa": "SA",
-    "qed": "QED",
-}
 
 
 def write_page(
@@ -163,7 +142,7 @@ def _headline(report: Mapping[str, Any]) -> str:
     tiles = [(name, percent(rate), rate_span(rate)) for name, rate in rates.items()]
     for key, distance in list(_tables(report, "distances").items())[:2]:
         ends = span(distance.get("low"), distance.get("high"))
-        tiles.append((_distance_name(key), short(distance.get("value")), ends))
+        tiles.append((_label(key, distance), short(distance.get("value")), ends))
     if number(report.get("ratio")) is not None:
         tiles.append(("Ratio", short(report["ratio"]), "mean of distance over floor"))
     if not tiles:
@@ -174,11 +153,14 @@ def _headline(report: Mapping[str, Any]) -> str:
     return _section("At a glance", grid, '<p class="muted">Below each figure its 95% interval, where it has one.</p>')
 
 
-def _under_protocol(report: Mapping[str, Any], keys: Iterable[str] = tuple(_RATES)) -> dict[str, Mapping[str, Any]]:
-    """Rates as the protocol defines them, by names that say so."""
+def _under_protocol(report: Mapping[str, Any], keys: Iterable[str] = ()) -> dict[str, Mapping[str, Any]]:
+    """Rates as the protocol defines them, all or those of ``keys``, by names that say so."""
     named = _table(report, "protocol").get("name", "the protocol")
     rates = _tables(report, "under_protocol")
-    return {f"{_RATES[key]}, {named}": rates[key] for key in keys if key in rates}
+    first = [key for key in rates if key.startswith("unique_") and key.removeprefix("unique_").isdecimal()]
+    labels = {key: f"Unique of the first {int(key.removeprefix('unique_')):,}" for key in first}
+    places = [key for name in _RATES for key in ([name, *first] if name == "unique" else [name]) if key in rates]
+    return {f"{(_RATES | labels)[key]}, {named}": rates[key] for key in keys or places if key in rates}
 
 
 def _rates(report: Mapping[str, Any]) -> str:
@@ -191,9 +173,9 @@ def _rates(report: Mapping[str, Any]) -> str:
     return _section("Rates", said, f'<ul class="rows">{"".join(rows)}</ul>')
 
 
-def _distance_name(key: str) -> str:
+def _label(key: str, distance: Mapping[str, Any]) -> str:
     words = key.replace("_", " ")
-    return _DISTANCES.get(key, words[:1].upper() + words[1:])
+    return str(distance.get("label") or words[:1].upper() + words[1:])
 
 
 def _distances(part: Mapping[str, Any]) -> str:
@@ -201,10 +183,10 @@ def _distances(part: Mapping[str, Any]) -> str:
     distances = {key: _table(part, key) for key, value in part.items() if value is not None}
     if not distances:
         return ""
-    rows = [distance_row(_distance_name(key), distance) for key, distance in distances.items()]
+    rows = [distance_row(_label(key, distance), distance) for key, distance in distances.items()]
     said = '<p class="muted">Each on its own scale from 0; lower is better where nothing else is said.</p>'
     head = "Distance|Value|95% interval|Floor|Real draws ± spread|Ratio|Samples|Reference|Note".split("|")
-    body = "".join(_distance_cells(_distance_name(key), distance) for key, distance in distances.items())
+    body = "".join(_distance_cells(_label(key, distance), distance) for key, distance in distances.items())
     table = (
         '<div class="scroll" role="region" aria-label="Distances as numbers" tabindex="0"><table><thead><tr>'
         + "".join(f'<th scope="col">{name}</th>' for name in head)

@@ -53,9 +53,10 @@ def _rate_line(name: str, value: Mapping[str, Any]) -> str:
 def _distance_lines(distances: Mapping[str, Mapping[str, Any]], protocol: str) -> list[str]:
     if not distances:
         return []
+    width = max(20, 1 + max(map(len, distances)))
     lines = [
         f"distances of {protocol}",
-        f"{'':<20}{'value':>12}  {'95% interval':<24}{'floor':>12}{'N':>9}{'reference':>11}",
+        f"{'':<{width}}{'value':>12}  {'95% interval':<24}{'floor':>12}{'N':>9}{'reference':>11}",
     ]
     for name, entry in distances.items():
         span = "-" if entry["low"] is None else f"{entry['low']:.4g} .. {entry['high']:.4g}"
@@ -67,5 +68,5 @@ def _distance_lines(distances: Mapping[str, Mapping[str, Any]], protocol: str) -
         marks += f" (floor of {entry['floor_count']:,} only)" if small else ""
         marks += f" [{entry['note']}]" if entry["note"] else ""
         counts = f"{entry['count']:>9,}{entry['reference_count']:>11,}"
-        lines.append(f"{name:<20}{entry['value']:>12.5g}  {span:<24}{floor:>12}{counts}{marks}")
+        lines.append(f"{name:<{width}}{entry['value']:>12.5g}  {span:<24}{floor:>12}{counts}{marks}")
     return lines

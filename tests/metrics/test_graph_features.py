@@ -18,20 +18,25 @@ from torch import Tensor
 
 from graphinv.errors import InputError
 from graphinv.graphs import GraphBatch
-from graphinv.metrics import graph_features
+from graphinv.metrics import GraphSet, graph_features
 from graphinv.metrics.graph_features import (
     clustering_histograms,
     degree_histograms,
-    descriptor,
     orbit_means,
     spectral_histograms,
     wavelet_histograms,
 )
 from graphinv.metrics.orbits import orbit_counts
-from graphinv.metrics.protocols import PROTOCOLS, Kernel
+from graphinv.metrics.protocols import PROTOCOLS
 
 PEERS = json.loads((Path(__file__).parents[1] / "fixtures/metrics/graphs_peers.json").read_text(encoding="utf-8"))
-KERNELS = dict(PROTOCOLS["digress-2023"].graphs.kernels)
+DESCRIPTORS = {distance.name: distance.compute for distance in PROTOCOLS["digress-2023"].graphs.distances}
+
+
+def descriptor(name: str, graphs: GraphBatch) -> Tensor:
+    return GraphSet(graphs).rows(
+        DESCRIPTORS[name].descriptor, *([DESCRIPTORS[name].kernel.bins] if DESCRIPTORS[name].kernel.bins else [])
+    )
 
 
 @st.composite
@@ -140,22 +145,22 @@ def test_filters_and_wavelet_histograms_are_those_of_pygsp():
     torch.testing.assert_close(found, wanted / wanted.sum(1, keepdim=True), rtol=1e-12, atol=0)
 
 
-@pytest.mark.parametrize("name", KERNELS)
+@pytest.mark.parametrize("name", DESCRIPTORS)
 def test_descriptors_are_blind_to_the_names_of_nodes_and_follow_the_order_of_graphs(name):
     graphs = random_graphs(6, seed=20)
-    rows = descriptor(name, GraphBatch.from_networkx(graphs), KERNELS[name])
-    other = descriptor(name, GraphBatch.from_networkx([relabelled(g, 3) for g in graphs[::-1]]), KERNELS[name])
+    rows = descriptor(name, GraphBatch.from_networkx(graphs))
+    other = descriptor(name, GraphBatch.from_networkx([relabelled(g, 3) for g in graphs[::-1]]))
     torch.testing.assert_close(rows.flip(0), other, rtol=1e-12, atol=1e-12)
     assert rows.dtype == torch.float64
     assert len(rows) == 6
 
 
-@pytest.mark.parametrize("name", KERNELS)
+@pytest.mark.parametrize("name", DESCRIPTORS)
 def test_a_row_does_not_depend_on_the_other_graphs_of_the_batch(name):
     graphs = random_graphs(5, seed=40)
-    rows = descriptor(name, GraphBatch.from_networkx(graphs), KERNELS[name])
+    rows = descriptor(name, GraphBatch.from_networkx(graphs))
     for row, graph in zip(rows, graphs, strict=True):
-        alone = descriptor(name, GraphBatch.from_networkx([graph]), KERNELS[name])[0]
+        alone = descriptor(name, GraphBatch.from_networkx([graph]))[0]
         torch.testing.assert_close(row[: len(alone)], alone, rtol=1e-12, atol=1e-12)
         assert not row[len(alone) :].any()
 
@@ -163,7 +168,7 @@ def test_a_row_does_not_depend_on_the_other_graphs_of_the_batch(name):
 @pytest.mark.parametrize("name", ["degree", "clustering", "spectral", "wavelet"])
 def test_histograms_sum_to_one(name):
     graphs = [nx.empty_graph(1), nx.empty_graph(3), nx.complete_graph(2), nx.star_graph(40), *random_graphs(4)]
-    rows = descriptor(name, GraphBatch.from_networkx(graphs), KERNELS[name])
+    rows = descriptor(name, GraphBatch.from_networkx(graphs))
     torch.testing.assert_close(rows.sum(1), torch.ones(len(graphs), dtype=torch.float64))
 
 
@@ -178,13 +183,13 @@ def test_graphs_without_edges_have_descriptors():
     assert not orbit_means(batch).any()
 
 
-@pytest.mark.parametrize("name", KERNELS)
+@pytest.mark.parametrize("name", DESCRIPTORS)
 def test_no_graphs_have_no_rows(name):
     nothing = GraphBatch.from_networkx([nx.path_graph(3)]).select([])
-    assert len(descriptor(name, nothing, KERNELS[name])) == 0
+    assert len(descriptor(name, nothing)) == 0
 
 
-@pytest.mark.parametrize("name", KERNELS)
+@pytest.mark.parametrize("name", DESCRIPTORS)
 @pytest.mark.parametrize(("edges", "said"), [
     ([[0, 0], [0, 1], [1, 0]], "graph 0 has a self loop"),
     ([[0, 1], [1, 0], [0, 1]], "repeated"),
@@ -195,13 +200,13 @@ def test_graphs_that_are_not_simple_are_refused(name, edges, said):
     index = torch.tensor(edges).t()
     batch = GraphBatch(torch.zeros(3), index, None, torch.tensor([0, 2, 3]), torch.tensor([0, len(edges), len(edges)]))
     with pytest.raises(InputError, match=said):
-        descriptor(name, batch, KERNELS[name])
+        descriptor(name, batch)
 
 
-@pytest.mark.parametrize("name", KERNELS)
+@pytest.mark.parametrize("name", DESCRIPTORS)
 def test_a_graph_without_nodes_is_refused_by_its_number(name):
     with pytest.raises(InputError, match="graph 1 has no nodes"):
-        descriptor(name, GraphBatch.from_networkx([nx.path_graph(2), nx.Graph()]), KERNELS[name])
+        descriptor(name, GraphBatch.from_networkx([nx.path_graph(2), nx.Graph()]))
 
 
 def test_orbits_are_counted_beyond_32_bits():
@@ -221,7 +226,5 @@ def test_walks_counted_in_parts_of_any_size_give_the_same_orbits(monkeypatch):
 
 def test_unknown_descriptors_and_no_bins_are_errors():
     batch = GraphBatch.from_networkx([nx.path_graph(2)])
-    with pytest.raises(InputError, match="degree, orbit, clustering"):
-        descriptor("motif", batch, Kernel("tv"))
     with pytest.raises(InputError, match="at least 1 bin"):
-        descriptor("spectral", batch, Kernel("tv"))
+        spectral_histograms(batch, 0)

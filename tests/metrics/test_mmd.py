@@ -12,8 +12,7 @@ from torch import Tensor
 
 from graphinv.errors import InputError
 from graphinv.metrics.comparison import interval
-from graphinv.metrics.mmd import kernel_matrix, mmd
-from graphinv.metrics.protocols import Kernel
+from graphinv.metrics.mmd import Kernel, kernel_matrix, mmd
 
 RBF = Kernel("rbf", sigmas=(0.1, 0.5, 1.0, 5.0))
 PLAIN = [Kernel("tv", 0.3), Kernel("emd", 0.5), Kernel("emd", 0.1, bins=6, unit=6.0), Kernel("gaussian", 0.7)]

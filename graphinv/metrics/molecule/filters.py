@@ -27,7 +27,7 @@ _LARGEST_RING = 7
 
 def passes(
     smiles: Sequence[str],
-    mcf: str | os.PathLike[str] | None = None,
+    patterns: Sequence[str] = (),
     *,
     workers: int | None = None,
     progress: bool = True,
@@ -39,19 +39,23 @@ def passes(
 
     Args:
         smiles: canonical and valid.
-        mcf: ``moses/metrics/mcf.csv`` of molecularsets/moses, column "smarts"; None: PAINS only, which passes more.
+        patterns: SMARTS beside PAINS, such as ``read_patterns`` of MOSES's file; none: PAINS only, which passes more.
         workers: processes; None takes the CPUs this process may use.
         progress: a bar on stderr, from the third second on.
 
     Raises:
-        InputError: a text is no molecule, or the file has no readable patterns.
+        InputError: a text is no molecule, or a pattern no SMARTS.
 
     Example:
         >>> passes(["CCO", "C1CCCCCCC1", "C[N+](C)(C)C", "CCI"]).tolist()
         [True, False, False, False]
     """
-    patterns = () if mcf is None else read_patterns(mcf)
-    flags = each(partial(_passes, patterns), smiles, workers=workers, progress=progress, name="molecules filtered")
+    wrong = [text for text in patterns if not text or Chem.MolFromSmarts(text) is None]
+    if wrong:
+        raise InputError(f"expected SMARTS of unwanted groups, got {wrong[0][:80]!r}")
+    flags = each(
+        partial(_passes, tuple(patterns)), smiles, workers=workers, progress=progress, name="molecules filtered"
+    )
     return torch.tensor(flags, dtype=torch.bool)
 
 

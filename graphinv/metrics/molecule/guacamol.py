@@ -13,13 +13,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from graphinv.errors import InputError
 from graphinv.metrics.comparison import Comparison
+from graphinv.metrics.distance import Undefined
 from graphinv.metrics.molecule._map import remembered
 from graphinv.metrics.molecule.fingerprints import fingerprints, nearest
 from graphinv.metrics.molecule.properties import GUACAMOL_DESCRIPTORS, kept_properties
 
-__all__ = ["fcd_score", "guacamol_reference", "guacamol_scores"]
+__all__ = ["fcd_score", "guacamol_reference", "kl_score"]
 
 _REFERENCE = 10_000
 _BITS = 4096
@@ -46,15 +46,14 @@ def guacamol_reference(train: Sequence[str]) -> list[str]:
     return [train[index] for index in chosen.tolist()]
 
 
-def guacamol_scores(
+def kl_score(
     samples: Sequence[str],
     reference: Sequence[str],
-    fcd: Comparison | None = None,
     *,
     workers: int | None = None,
     progress: bool = True,
-) -> dict[str, Comparison]:
-    """Return ``kl_score``, and ``fcd_score`` if ``fcd`` is given, both in [0, 1].
+) -> Comparison:
+    """The mean of exp(-KL) over descriptors, in [0, 1], higher is better.
 
     A molecule counts once, however often it was sampled. Bandwidths, grids and nearest neighbours are those of equal
     weights. What is computed of the reference is kept in the cache.
@@ -62,35 +61,30 @@ def guacamol_scores(
     Args:
         samples: canonical valid SMILES without stereo marks.
         reference: training set, likewise; of more than 10,000, those of `guacamol_reference`.
-        fcd: Frechet ChemNet distance of the samples to the same reference.
         workers: processes; None takes the CPUs this process may use.
         progress: bars on stderr.
 
     Raises:
-        InputError: a text is no molecule, or a continuous descriptor has one value only and so no density.
+        InputError: a text is no molecule.
+        Undefined: a continuous descriptor has one value only and so no density.
 
     Example:
         >>> drinks = ["CCO", "CC(=O)O", "Cn1cnc2c1c(=O)n(C)c(=O)n2C"]
-        >>> guacamol_scores(drinks, drinks)["kl_score"].value
+        >>> kl_score(drinks, drinks).value
         1.0
     """
     samples, reference = list(dict.fromkeys(samples)), list(dict.fromkeys(guacamol_reference(reference)))
-    measured = _descriptors(samples, workers, progress)
-    known = remembered("guacamol", reference, lambda: _descriptors(reference, workers, progress))
+    ours = _descriptors(samples, workers, progress)
+    theirs = remembered("guacamol", reference, lambda: _descriptors(reference, workers, progress))
     parts = [
-        _continuous(known[name], measured[name], name)
-        if name in _CONTINUOUS
-        else _discrete(known[name], measured[name])
+        (_continuous(theirs[name], ours[name], name) if name in _CONTINUOUS else _discrete(theirs[name], ours[name]))
         for name in (*GUACAMOL_DESCRIPTORS, _SIMILARITY)
     ]
 
     def mean(weights: Tensor) -> float:
         return sum(math.exp(-part(weights)) for part in parts) / len(parts)
 
-    scores = {"kl_score": Comparison(mean, len(samples), len(reference))}
-    if fcd is not None:
-        scores["fcd_score"] = fcd_score(fcd)
-    return scores
+    return Comparison(mean, len(samples), len(reference))
 
 
 def fcd_score(fcd: Comparison) -> Comparison:
@@ -113,7 +107,7 @@ def _continuous(reference: Tensor, samples: Tensor, name: str) -> Callable[[Tens
     """KL divergence of gaussian density estimates on 1,000 points over the range of both."""
     for who, values in (("samples", samples), ("reference", reference)):
         if not len(values) or bool((values == values[0]).all()):
-            raise InputError(f"the KL score needs {who} with at least two different values of {name}; all are the same")
+            raise Undefined(f"the KL score needs {who} with at least two different values of {name}; all are the same")
     both = torch.cat([reference, samples])
     points = torch.from_numpy(np.linspace(float(both.min()), float(both.max()), _POINTS))
     target = _density(reference, points)(torch.full((len(reference),), 1 / len(reference), dtype=torch.float64))

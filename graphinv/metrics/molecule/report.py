@@ -5,10 +5,9 @@ Without a protocol there are counts only; nothing here decides anything that the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -17,12 +16,16 @@ from graphinv.data import Vocabulary
 from graphinv.errors import InputError
 from graphinv.graphs import GraphBatch
 from graphinv.metrics._kept import digest, kept
-from graphinv.metrics.comparison import Comparison, Floor, figure, rate
+from graphinv.metrics.comparison import rate
+from graphinv.metrics.distance import Distance, Floor, Undefined, figure, plain_data
+from graphinv.metrics.molecule.distances import MoleculeSet
 from graphinv.metrics.molecule.judged import judged, valence_holds
 from graphinv.metrics.molecule.validity import molecule_report
-from graphinv.metrics.protocols import MoleculeProtocol
 
-__all__ = ["Molecules", "judge_molecules"]
+if TYPE_CHECKING:
+    from graphinv.metrics.protocols import MoleculeProtocol
+
+__all__ = ["References", "judge_molecules"]
 
 _BINS = 30  # of a distribution of numbers
 _PICTURES = {  # name in the report -> title, unit
@@ -39,52 +42,60 @@ _PICTURES = {  # name in the report -> title, unit
 
 
 @dataclass(frozen=True)
-class Molecules:
+class References:
     """What samples are compared with: canonical SMILES, None where there are none.
 
     Args:
         test: reference of distances.
         train: reference of novelty, source of floors.
         scaffolds: second reference of MOSES.
-        mcf: MOSES's file of filters.
-        drawn: the samples as graphs, where hydrogens are nodes that SMILES do not keep.
     """
 
     test: Sequence[str] | None = None
     train: Sequence[str] | None = None
     scaffolds: Sequence[str] | None = None
-    mcf: Path | None = None
-    drawn: tuple[GraphBatch, Vocabulary] | None = None
 
 
 def judge_molecules(
     smiles: Sequence[str],
-    known: Molecules,
+    references: References,
     protocol: MoleculeProtocol | None,
     *,
+    drawn: tuple[GraphBatch, Vocabulary] | None = None,
     repeats: int = 100,
     seed: int = 0,
     progress: bool = True,
 ) -> dict[str, Any]:
     """Return the report of samples: counts, and under a protocol its own counts, distances and distributions.
 
+    Args:
+        smiles: as sampled.
+        drawn: the samples as graphs, where hydrogens are nodes that SMILES do not keep.
+
     Raises:
-        InputError: there is no sample, or the protocol needs a reference that is not given.
+        InputError: there is no sample, the protocol needs a reference that is not given, or a metric refuses.
 
     Example:
-        >>> judge_molecules(["CCO", "C=F"], Molecules(train=["CCO"]), None)["failures"]
+        >>> judge_molecules(["CCO", "C=F"], References(train=["CCO"]), None)["failures"]
         [{'reason': 'F beyond its valence', 'count': 1, 'examples': ['C=F']}]
     """
-    report = molecule_report(smiles, known.train, train_is_canonical=True, progress=progress)
+    report = molecule_report(smiles, references.train, train_is_canonical=True, progress=progress)
     if protocol is None:
         return report
     molecules = [text for text in judged(smiles, protocol.judged, progress) if text is not None]
     report["judged"] = len(molecules)
-    report["under_protocol"] = _counts(report, smiles, molecules, known, protocol)
+    report["under_protocol"] = _counts(report, smiles, molecules, references.train, protocol)
     if protocol.distinct:
         molecules = list(dict.fromkeys(molecules))
-    report |= _compare(smiles, molecules, known, protocol, repeats, seed, progress)
-    reference = known.test if known.test is not None else known.train
+    sides, stand_in = _sides(references, protocol, len(molecules), seed, progress)
+    if len(molecules) < 2:
+        why = f"{len(molecules)} of {len(smiles):,} samples are molecules to judge, and a distance needs two"
+        report |= {"distances": {}, "warnings": [f"no distances: {why}"]}
+    else:
+        samples = MoleculeSet(molecules, smiles, drawn, progress)
+        options = {"repeats": repeats, "seed": seed, "progress": progress}
+        report |= _compare(samples, sides, stand_in, protocol.distances, options)
+    reference = references.test if references.test is not None else references.train
     report["distributions"] = _distributions(molecules, reference, progress) if molecules else {}
     return report
 
@@ -93,99 +104,88 @@ def _counts(
     report: dict[str, Any],
     smiles: Sequence[str],
     molecules: Sequence[str],
-    known: Molecules,
+    train: Sequence[str] | None,
     protocol: MoleculeProtocol,
 ) -> dict[str, Any]:
     valid = report.get(protocol.valid)
     if protocol.valid == "valid_valence":
         valid = rate(sum(map(valence_holds, smiles)), len(smiles))
     unique = set(molecules)
-    novel = None if known.train is None else rate(len(unique - set(known.train)), len(unique))
-    found = {"valid": valid, "unique": rate(len(unique), len(molecules)), "novel": novel}
+    novel = None if train is None else rate(len(unique - set(train)), len(unique))
+    counts = {"valid": valid, "unique": rate(len(unique), len(molecules)), "novel": novel}
     for first in (first for first in protocol.unique_at if first <= len(molecules)):
-        found[f"unique_{first}"] = rate(len(set(molecules[:first])), len(molecules[:first]))
-    return found
+        counts[f"unique_{first}"] = rate(len(set(molecules[:first])), len(molecules[:first]))
+    return counts
 
 
-def _compare(
-    smiles: Sequence[str],
-    molecules: Sequence[str],
-    known: Molecules,
-    protocol: MoleculeProtocol,
-    repeats: int,
-    seed: int,
-    progress: bool,
-) -> dict[str, Any]:
-    """The distances of the protocol, each with its floor, and what kept one away."""
-    from graphinv.metrics.molecule.distances import HIGHER, Sides, distance
-    from graphinv.metrics.molecule.stability import graph_stability, stability
+def _sides(
+    references: References, protocol: MoleculeProtocol, count: int, seed: int, progress: bool
+) -> tuple[dict[str, MoleculeSet], MoleculeSet | None]:
+    """What distances compare with, by ``Distance.against``, and what gives their floors.
 
-    reference, stand_in = _references(known, protocol, len(molecules), seed)
-    if len(molecules) < 2:
-        why = f"{len(molecules)} of {len(smiles):,} samples are molecules to judge, and a distance needs two"
-        return {"distances": {}, "warnings": [f"no distances: {why}"]}
-    sides = Sides(molecules, reference, known.scaffolds, known.mcf, progress)
-    comparisons: dict[str, Comparison] = {}
-    notes: dict[str, str] = {}
-    floors: dict[str, Floor] = {}
-    for name in (name for name in protocol.distances if name != "stability"):
-        found, said = distance(name, sides)
-        comparisons |= found
-        notes |= said
-        if stand_in is not None and len(stand_in) > 1:
-            floors |= _floors(name, replace(sides, samples=stand_in), len(molecules))
-    warnings = [f"{name}: {text}" for name, text in notes.items() if name not in comparisons]
-    if "stability" in protocol.distances:
-        stable = stability(smiles) if known.drawn is None else graph_stability(*known.drawn)
-        comparisons |= stable.comparisons() if stable else {}
-        warnings += [] if stable else ["atom and molecule stability need samples with explicit hydrogens"]
-    figures = {
-        name: figure(
-            comparison,
-            floors.get(name),
-            better="higher" if name in HIGHER else "lower",
-            note=notes.get(name),
-            repeats=repeats,
-            seed=seed,
-            progress=progress,
-        )
-        for name, comparison in comparisons.items()
-    }
-    return {"distances": figures, "warnings": warnings}
-
-
-def _references(
-    known: Molecules, protocol: MoleculeProtocol, count: int, seed: int
-) -> tuple[Sequence[str], Sequence[str] | None]:
-    """The reference, and real molecules in the number of the samples: training ones, or test ones where it is those."""
+    That is real molecules in the number of the samples: training ones, or test ones where the reference is those.
+    """
     to_train = protocol.against == "train"
-    reference, other = (known.train, known.test) if to_train else (known.test, known.train)
+    test, train = references.test, references.train
+    reference, other = (train, test) if to_train else (test, train)
     if reference is None:
         raise InputError(
             f"this protocol compares with {'training' if to_train else 'test'} molecules, and there are none; give "
             f"{'train' if to_train else 'reference'}: a store with such a split, or molecules"
         )
+    sides = {"reference": MoleculeSet(reference, progress=progress)}
+    if references.scaffolds is not None:
+        sides["scaffolds"] = MoleculeSet(references.scaffolds, progress=progress)
     if other is None:
-        return reference, None
+        return sides, None
     other = list(dict.fromkeys(other)) if protocol.distinct else other
     order = torch.randperm(len(other), generator=torch.Generator().manual_seed(seed))
-    return reference, [other[i] for i in order[:count].tolist()]
+    stand_in = MoleculeSet([other[i] for i in order[:count].tolist()], progress=progress)
+    return sides, stand_in if len(stand_in.smiles) > 1 else None
 
 
-def _floors(name: str, sides: Any, count: int) -> dict[str, Floor]:
+def _compare(
+    samples: MoleculeSet,
+    sides: Mapping[str, MoleculeSet],
+    stand_in: MoleculeSet | None,
+    distances: Sequence[Distance[MoleculeSet]],
+    options: dict[str, Any],
+) -> dict[str, Any]:
+    """The distances of the protocol, each with its floor, and why one is left out."""
+    figures: dict[str, Any] = {}
+    undefined: dict[str, list[str]] = {}  # reason -> names
+    for distance in (distance for distance in distances if distance.against in sides):
+        reference = sides[distance.against]
+        try:
+            comparison = distance.compare(samples, reference)
+            floor = None if stand_in is None else _floor(distance, stand_in, reference, len(samples.smiles))
+            figures[distance.name] = figure(distance, comparison, floor, **options)
+        except Undefined as error:
+            undefined.setdefault(str(error), []).append(distance.name)
+    return {"distances": figures, "warnings": [f"{', '.join(names)}: {why}" for why, names in undefined.items()]}
+
+
+def _floor(distance: Distance[MoleculeSet], stand_in: MoleculeSet, reference: MoleculeSet, count: int) -> Floor | None:
     """What real molecules score in place of ``count`` samples; kept, as only the number of samples matters."""
-    from graphinv.metrics.molecule.distances import distance
-    from graphinv.metrics.molecule.filters import read_patterns
-
-    parts = [*sides.samples, "", *sides.reference, "", *(sides.scaffolds or ())]
-    patterns = None if sides.mcf is None else read_patterns(sides.mcf)
 
     def make() -> dict[str, torch.Tensor]:
-        found, _ = distance(name, sides)
-        return {key: torch.tensor([c.value, c.count], dtype=torch.float64) for key, c in found.items()}
+        comparison = distance.compare(stand_in, reference)
+        return {"floor": torch.tensor([distance.value_of(comparison), comparison.count], dtype=torch.float64)}
 
-    scores = {key: score.tolist() for key, score in kept("floor", digest(parts, name, patterns), make).items()}
-    return {key: Floor(value, int(n), (value, None) if n >= count else None) for key, (value, n) in scores.items()}
+    try:
+        if distance.version is None:
+            score = make()
+        else:
+            settings = distance.name, distance.version, plain_data(distance.compute)
+            score = kept("floor", digest([stand_in.feature(_digest), reference.feature(_digest)], settings), make)
+    except Undefined:
+        return None
+    value, n = score["floor"].tolist()
+    return Floor(value, int(n), (value, None) if n >= count else None)
+
+
+def _digest(side: MoleculeSet) -> str:
+    return digest(side.smiles)
 
 
 def _distributions(molecules: Sequence[str], reference: Sequence[str] | None, progress: bool) -> dict[str, Any]:

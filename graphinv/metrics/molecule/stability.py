@@ -78,19 +78,20 @@ class Stability:
         """All samples."""
         return len(self.atoms_of_each)
 
-    def comparisons(self) -> dict[str, Comparison]:
-        """``atom_stability`` and ``molecule_stability``, shares in [0, 1] with the samples as their own reference."""
-        stable, atoms, whole = self.stable_of_each.double(), self.atoms_of_each.double(), self._whole().double()
+    def of_atoms(self) -> Comparison:
+        """The share of stable atoms, in [0, 1], with the samples as their own reference."""
+        stable, atoms = self.stable_of_each.double(), self.atoms_of_each.double()
 
-        def of_atoms(weights: Tensor) -> float:
+        def of(weights: Tensor) -> float:
             total = float(weights @ atoms)
             return float(weights @ stable) / total if total else 0.0
 
-        n = self.molecules
-        return {
-            "atom_stability": Comparison(of_atoms, n, n),
-            "molecule_stability": Comparison(lambda weights: float(weights @ whole), n, n),
-        }
+        return Comparison(of, self.molecules, self.molecules)
+
+    def of_molecules(self) -> Comparison:
+        """The share of stable molecules, likewise."""
+        whole = self._whole().double()
+        return Comparison(lambda weights: float(weights @ whole), self.molecules, self.molecules)
 
     def _whole(self) -> Tensor:
         return (self.stable_of_each == self.atoms_of_each) & (self.atoms_of_each > 0)

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from graphinv.errors import InputError
 from graphinv.metrics.comparison import Comparison, interval
-from graphinv.metrics.molecule.guacamol import _continuous, _discrete, guacamol_reference, guacamol_scores
+from graphinv.metrics.distance import Undefined
+from graphinv.metrics.molecule.guacamol import _continuous, _discrete, fcd_score, guacamol_reference, kl_score
 
 FIXTURE = json.loads(
     (Path(__file__).parents[2] / "fixtures" / "metrics" / "guacamol_smallmol.json").read_text(encoding="utf-8")
@@ -25,7 +25,7 @@ def equal(count: int) -> torch.Tensor:
 
 
 def test_the_kl_score_is_that_of_guacamol() -> None:
-    score = guacamol_scores(SAMPLES, REFERENCE)["kl_score"]
+    score = kl_score(SAMPLES, REFERENCE)
     assert score.value == pytest.approx(FIXTURE["kl_score"], rel=1e-9)
     parts = [math.exp(-value) for value in FIXTURE["kl_divergences"].values()]
     assert score.value == pytest.approx(sum(parts) / 10, rel=1e-9)
@@ -34,18 +34,17 @@ def test_the_kl_score_is_that_of_guacamol() -> None:
 
 
 def test_a_set_with_itself_scores_one_in_any_order_and_repeats_count_once() -> None:
-    assert guacamol_scores(SAMPLES, SAMPLES[::-1])["kl_score"].value == pytest.approx(1, abs=1e-9)
-    again = guacamol_scores([*SAMPLES[::-1], *SAMPLES[:30]], REFERENCE)["kl_score"]
+    assert kl_score(SAMPLES, SAMPLES[::-1]).value == pytest.approx(1, abs=1e-9)
+    again = kl_score([*SAMPLES[::-1], *SAMPLES[:30]], REFERENCE)
     assert again.count == len(SAMPLES) and again.value == pytest.approx(FIXTURE["kl_score"], rel=1e-9)
 
 
 def test_the_fcd_score_falls_with_the_distance_at_every_weight() -> None:
     x = torch.arange(5, dtype=torch.float64)
     fcd = Comparison(lambda weights: float(weights @ x), 5, 7)
-    score = guacamol_scores(SAMPLES[:40], REFERENCE[:40], fcd)["fcd_score"]
+    score = fcd_score(fcd)
     assert score.value == pytest.approx(math.exp(-0.4)) and (score.count, score.reference_count) == (5, 7)
     assert score.of(torch.nn.functional.one_hot(torch.tensor(4), 5).double()) == pytest.approx(math.exp(-0.8))
-    assert "fcd_score" not in guacamol_scores(SAMPLES[:40], REFERENCE[:40])
 
 
 def test_the_reference_is_guacamols_draw_of_ten_thousand() -> None:
@@ -80,9 +79,9 @@ def test_histograms_ignore_what_is_outside_of_the_reference() -> None:
 
 def test_a_descriptor_without_spread_is_refused_by_its_name() -> None:
     for samples in (["CCO"], ["CCO"] * 5, []):
-        with pytest.raises(InputError, match="samples with at least two different values of BertzCT"):
-            guacamol_scores(samples, REFERENCE[:20])
-    with pytest.raises(InputError, match="reference with at least two different values"):
-        guacamol_scores(SAMPLES[:20], ["CCO"])
-    with pytest.raises(InputError, match="different values of TPSA"):
-        guacamol_scores(["CC", "CCCC", "CCC1CC1"], REFERENCE[:20])
+        with pytest.raises(Undefined, match="samples with at least two different values of BertzCT"):
+            kl_score(samples, REFERENCE[:20])
+    with pytest.raises(Undefined, match="reference with at least two different values"):
+        kl_score(SAMPLES[:20], ["CCO"])
+    with pytest.raises(Undefined, match="different values of TPSA"):
+        kl_score(["CC", "CCCC", "CCC1CC1"], REFERENCE[:20])

@@ -113,7 +113,7 @@ def test_charges_are_not_looked_at_and_elements_outside_the_table_are_never_stab
 def test_shares_weigh_molecules_by_their_atoms() -> None:
     found = stability(["[H]O[H]", "[H]O", "Ö"])
     assert found is not None
-    shares = found.comparisons()
+    shares = {"atom_stability": found.of_atoms(), "molecule_stability": found.of_molecules()}
     assert shares["atom_stability"].value == pytest.approx(4 / 5)
     assert shares["molecule_stability"].value == pytest.approx(1 / 3)
     weights = torch.tensor([0.0, 1.0, 0.0], dtype=torch.float64)

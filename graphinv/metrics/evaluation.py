@@ -18,7 +18,7 @@ from graphinv.data import GraphStore
 from graphinv.data.readers import file_sha256
 from graphinv.errors import InputError
 from graphinv.graphs import GraphBatch
-from graphinv.metrics._kept import package_version
+from graphinv.metrics.cache import package_version
 from graphinv.metrics.graph_report import judge_graphs
 from graphinv.metrics.inputs import as_samples, split_of
 from graphinv.metrics.molecule.distances import Filters

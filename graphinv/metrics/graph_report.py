@@ -22,7 +22,7 @@ from graphinv.metrics.graph_distances import GraphSet, graph_floor, ratio
 from graphinv.metrics.graph_features import clustering_histograms, degree_histograms, spectral_histograms
 from graphinv.metrics.graph_validity import connected, valid_graphs
 from graphinv.metrics.inputs import without_isolated
-from graphinv.metrics.isomorphism import isomorphism_classes, known
+from graphinv.metrics.isomorphism import isomorphism_classes, matches
 
 if TYPE_CHECKING:
     from graphinv.metrics.protocols import GraphProtocol
@@ -124,7 +124,7 @@ def _counts(samples: GraphBatch, train: GraphBatch | None, family: str | None, p
     report["unique"] = rate(int(first.sum()), total)
     new = torch.ones(total, dtype=torch.bool)
     if train is not None:
-        found, more = known(samples, train, progress=progress)
+        found, more = matches(samples, train, progress=progress)
         new, undecided = ~found, undecided + more
     report["novel"] = None if train is None else rate(int(new.sum()), total)
     report["vun"] = None if train is None or family is None else rate(int((good & first & new).sum()), total)

@@ -13,7 +13,7 @@ from networkx.generators.atlas import graph_atlas_g
 
 from graphinv.errors import InputError
 from graphinv.graphs import GraphBatch
-from graphinv.metrics.isomorphism import isomorphism_classes, known, refinement_keys, stable_colours
+from graphinv.metrics.isomorphism import isomorphism_classes, matches, refinement_keys, stable_colours
 from graphinv.testing import permute_graphs, random_graphs
 
 union = nx.disjoint_union_all
@@ -154,9 +154,9 @@ def test_integer_types_count_and_real_features_do_not() -> None:
     plain, typed, double = edge([0, 0], 1, both), edge([0, 1], 1, both), edge([0, 0], 2, both)
     assert isomorphism_classes(GraphBatch.from_graphs([plain, typed, double, typed])).label.tolist() == [0, 1, 2, 1]
     real = GraphBatch(torch.rand(2, 3), plain.edge_index, torch.rand(2, 5), plain.ptr, plain.edge_ptr)
-    assert known(real, plain)[0].tolist() == [True]
-    assert known(edge([0, 0], None, both), plain)[0].tolist() == [True]
-    assert known(edge([0, 0], None, both), double)[0].tolist() == [False]
+    assert matches(real, plain)[0].tolist() == [True]
+    assert matches(edge([0, 0], None, both), plain)[0].tolist() == [True]
+    assert matches(edge([0, 0], None, both), double)[0].tolist() == [False]
     rows = [edge([[0, 1], [2, 3]], 1, both), edge([[2, 3], [0, 1]], 1, both), edge([[0, 3], [2, 1]], 1, both)]
     assert isomorphism_classes(GraphBatch.from_graphs(rows)).label.tolist() == [0, 0, 1]
 
@@ -173,9 +173,9 @@ def test_a_pair_cut_off_counts_as_different_and_is_counted() -> None:
     hard = GraphBatch.from_networkx([rook(), shrikhande(), rook()])
     found = isomorphism_classes(hard, search_limit=0, progress=False)
     assert (found.label.tolist(), found.undecided) == ([0, 1, 2], 3)
-    seen, undecided = known(hard.select([0]), hard.select([1, 2]), search_limit=0, progress=False)
+    seen, undecided = matches(hard.select([0]), hard.select([1, 2]), search_limit=0, progress=False)
     assert (seen.tolist(), undecided) == ([False], 2)
-    seen, undecided = known(hard.select([0]), hard.select([1, 2]), progress=False)
+    seen, undecided = matches(hard.select([0]), hard.select([1, 2]), progress=False)
     assert (seen.tolist(), undecided) == ([True], 0)
     with pytest.raises(InputError, match="search_limit must be at least 0"):
         isomorphism_classes(hard, search_limit=-1)
@@ -193,8 +193,8 @@ def test_no_graph_and_no_training_graph() -> None:
     none = GraphBatch.from_networkx([nx.Graph()]).select([])
     some = GraphBatch.from_networkx([nx.path_graph(2)])
     assert isomorphism_classes(none).label.tolist() == [] == refinement_keys(none).tolist()
-    assert known(none, some)[0].tolist() == []
-    assert known(some, none)[0].tolist() == [False]
+    assert matches(none, some)[0].tolist() == []
+    assert matches(some, none)[0].tolist() == [False]
 
 
 def test_keys_and_colours_do_not_depend_on_numbering_or_on_the_batch() -> None:

@@ -16,7 +16,7 @@ from tqdm.auto import tqdm
 
 from graphinv._processes import process_pool, worker_count
 from graphinv.errors import InputError
-from graphinv.metrics._kept import digest, kept
+from graphinv.metrics.cache import digest, load_or_make
 
 __all__ = ["each", "remembered"]
 
@@ -68,7 +68,7 @@ def remembered(
     """Return what ``make`` computes of many molecules, from the cache where RDKit of this version has computed it."""
     if len(smiles) < _KEPT:
         return make()
-    return kept(kind, digest(smiles, rdBase.rdkitVersion, *settings), make)
+    return load_or_make(kind, digest(smiles, rdBase.rdkitVersion, *settings), make)
 
 
 def _parts(

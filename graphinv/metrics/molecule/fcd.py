@@ -17,7 +17,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from graphinv.errors import InputError
-from graphinv.metrics._kept import digest, kept
+from graphinv.metrics.cache import digest, load_or_make
 from graphinv.metrics.comparison import Comparison
 
 __all__ = ["Statistics", "chemnet_activations", "fcd_distance", "reference_statistics"]
@@ -113,7 +113,7 @@ def reference_statistics(smiles: Sequence[str], progress: bool = True) -> Statis
         made = Statistics.of(chemnet_activations(smiles, progress))
         return {"mean": made.mean, "covariance": made.covariance}
 
-    tensors = kept("chemnet", digest(sorted(smiles), _device()), make)
+    tensors = load_or_make("chemnet", digest(sorted(smiles), _device()), make)
     return Statistics(tensors["mean"], tensors["covariance"], len(smiles))
 
 

@@ -15,7 +15,7 @@ import torch
 from graphinv.data import Vocabulary
 from graphinv.errors import InputError
 from graphinv.graphs import GraphBatch
-from graphinv.metrics._kept import digest, kept
+from graphinv.metrics.cache import digest, load_or_make
 from graphinv.metrics.comparison import rate
 from graphinv.metrics.distance import Distance, Floor, Undefined, figure, plain_data
 from graphinv.metrics.molecule.distances import MoleculeSet
@@ -177,7 +177,9 @@ def _floor(distance: Distance[MoleculeSet], stand_in: MoleculeSet, reference: Mo
             score = make()
         else:
             settings = distance.name, distance.version, plain_data(distance.compute)
-            score = kept("floor", digest([stand_in.feature(_digest), reference.feature(_digest)], settings), make)
+            score = load_or_make(
+                "floor", digest([stand_in.feature(_digest), reference.feature(_digest)], settings), make
+            )
     except Undefined:
         return None
     value, n = score["floor"].tolist()

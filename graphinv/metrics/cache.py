@@ -16,7 +16,7 @@ from graphinv._files import atomic_path
 from graphinv.data.manifests import cache_folder
 from graphinv.errors import InputError
 
-__all__ = ["digest", "kept", "package_version"]
+__all__ = ["digest", "load_or_make", "package_version"]
 
 _log = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ def digest(lines: Iterable[str], *settings: object) -> str:
     return state.hexdigest()[:32]
 
 
-def kept(kind: str, key: str, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+def load_or_make(kind: str, key: str, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
     """Return the tensors kept as ``kind`` and ``key`` in the cache, or make and keep them.
 
     Another version of graphinv, torch, RDKit or fcd makes them anew.
@@ -45,25 +45,25 @@ def kept(kind: str, key: str, make: Callable[[], dict[str, Tensor]]) -> dict[str
         >>> import os, tempfile, torch
         >>> from unittest.mock import patch
         >>> with patch.dict(os.environ, GRAPHINV_CACHE_DIR=tempfile.mkdtemp()):
-        ...     kept("doctest", digest(["CO"], "v1"), lambda: {"x": torch.zeros(2)})["x"].tolist()
+        ...     load_or_make("doctest", digest(["CO"], "v1"), lambda: {"x": torch.zeros(2)})["x"].tolist()
         [0.0, 0.0]
     """
     versions = digest([__version__, *(f"{name} {package_version(name)}" for name in ("torch", "rdkit", "fcd"))])
     path = cache_folder() / "metrics" / kind / f"{key}-{versions[:8]}.safetensors"
     try:
-        found: dict[str, Tensor] = load_file(path)
-        return found
+        tensors: dict[str, Tensor] = load_file(path)
+        return tensors
     except FileNotFoundError:
         pass
     except (SafetensorError, OSError) as error:
         _log.warning("%s cannot be read (%s) and is made anew", path, error)
-    made = {name: tensor.contiguous() for name, tensor in make().items()}
+    tensors = {name: tensor.contiguous() for name, tensor in make().items()}
     try:
         with atomic_path(path) as temporary:
-            save_file(made, temporary)
+            save_file(tensors, temporary)
     except (InputError, SafetensorError) as error:
         _log.warning("not kept: %s", error)
-    return made
+    return tensors
 
 
 def package_version(name: str) -> str | None:

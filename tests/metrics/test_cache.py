@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from graphinv.metrics import _kept
-from graphinv.metrics._kept import digest, kept
+from graphinv.metrics import cache
+from graphinv.metrics.cache import digest, load_or_make
 
 
 @pytest.fixture
@@ -19,12 +19,12 @@ def made(tmp_path, monkeypatch):
         calls.append(1)
         return {"x": torch.arange(3.0)}
 
-    return lambda: (kept("test", digest(["CO"], 1), make)["x"].tolist(), len(calls))
+    return lambda: (load_or_make("test", digest(["CO"], 1), make)["x"].tolist(), len(calls))
 
 
 def test_what_is_kept_is_found_again_until_a_version_changes(made, monkeypatch):
     assert made() == ([0.0, 1.0, 2.0], 1) and made() == ([0.0, 1.0, 2.0], 1)
-    monkeypatch.setattr(_kept, "package_version", lambda name: "0")
+    monkeypatch.setattr(cache, "package_version", lambda name: "0")
     assert made() == ([0.0, 1.0, 2.0], 2) and made()[1] == 2
 
 

@@ -12,12 +12,14 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from graphinv._files import atomic_path
 from graphinv.data._safe_pickle import PlainGraph, load_tensors, pickled_graphs
 from graphinv.data._undirected import undirected_bonds
+from graphinv.data.labelled import pack_labelled
 from graphinv.data.manifests import load_manifest, locate
 from graphinv.data.readers import file_sha256
 from graphinv.data.splits import apply_split
@@ -28,6 +30,7 @@ from graphinv.graphs import GraphBatch
 
 __all__ = ["build_graphs", "is_graph_file", "read_graphs", "write_graphs"]
 
+_SPLIT = "random:0.8/0.1/0.1:0"
 _PLAIN = Vocabulary(("0",), ("1",), "generic")
 _MOST_NODES = 1_000_000  # of one sparse6 graph: a few bytes can claim 2**36 nodes
 
@@ -86,10 +89,11 @@ def read_graphs(path: str | os.PathLike[str]) -> tuple[GraphBatch, list[str] | N
     return found.packed()[0], found.splits
 
 
-def write_graphs(path: str | os.PathLike[str], batch: GraphBatch) -> None:
-    """Write graphs as graph6, one a line (.g6), or as a store (.graphs), atomically.
+def write_graphs(path: str | os.PathLike[str], batch: GraphBatch, vocabulary: Vocabulary | None = None) -> None:
+    """Write graphs as graph6, one a line (.g6), or as a store (.graphs) with their columns, atomically.
 
-    graph6 holds no types, so graphs of more than one node or edge type are refused there.
+    graph6 holds no types, so graphs of more than one node or edge type are refused there. ``vocabulary`` has the
+    labels for the store; without one they are the numbers.
 
     Raises:
         InputError: another suffix, types that graph6 would lose, self loops, repeated edges, or a refused write.
@@ -104,7 +108,7 @@ def write_graphs(path: str | os.PathLike[str], batch: GraphBatch) -> None:
     target = Path(path)
     suffix = target.suffix.lower()
     if suffix == ".graphs":
-        GraphStore.from_graphs(batch).save(target)
+        GraphStore.from_graphs(batch, vocabulary).save(target)
         return
     if suffix != ".g6":
         raise InputError(f"graphs are written as .g6 or .graphs, got {os.fspath(path)!r}")
@@ -122,15 +126,28 @@ def write_graphs(path: str | os.PathLike[str], batch: GraphBatch) -> None:
 
 
 def build_graphs(
-    source: str | os.PathLike[str], *, split: str | None = None, progress: bool = True
+    source: Any,
+    *,
+    split: str | None = None,
+    vocabulary: Vocabulary | None = None,
+    node_attr: str = "label",
+    edge_attr: str = "label",
+    progress: bool = True,
 ) -> tuple[GraphStore, str]:
-    """Build the store of a known set of graphs, of a manifest (.toml) or of one's own file; also say what was read.
+    """Build the store of a known set of graphs, of one's own file or of graphs at hand; also say what was read.
 
-    ``split`` is a rule of ``split_ids``, or "given": the splits that the file names. None is the manifest's rule; for
-    a file "given" if it names splits, else random:0.8/0.1/0.1:0.
+    Args:
+        source: a known set, a manifest (.toml) or a file, whose graphs are read without labels; or networkx graphs or
+            PyG ``Data``, one or a list, with labels and columns as ``graphinv.data.labelled.pack_labelled`` reads them.
+        split: a rule of ``split_ids``, or "given": the splits that the file names. None is the manifest's rule; for a
+            file "given" if it names splits, else random:0.8/0.1/0.1:0.
+        vocabulary: the labels allowed, for graphs at hand; None takes those that occur.
+        node_attr: attribute of networkx nodes that holds their label.
+        edge_attr: attribute of networkx edges that holds theirs.
+        progress: show a bar of a download.
 
     Raises:
-        InputError: there is no such set, the file cannot be read, or the rule does not fit it.
+        InputError: there is no such set, the file cannot be read, or the rule or a label does not fit it.
         DownloadError: the set's file is neither at hand nor to be had.
 
     Example:
@@ -140,7 +157,16 @@ def build_graphs(
         >>> store, told = build_graphs(file, split="none")
         >>> len(store), told
         (2, '2 graphs, 0 self loops removed')
+        >>> import networkx as nx
+        >>> road = nx.Graph([("a", "b", {"label": "road"})])
+        >>> build_graphs([road], split="none")[0].vocabulary.edges
+        ('road',)
     """
+    if not isinstance(source, (str, os.PathLike)):
+        batch, vocabulary, loops = pack_labelled(source, vocabulary, node_attr, edge_attr)
+        return _build_store(batch, vocabulary, loops, {"name": "memory", "sha256": None}, split or _SPLIT)
+    if vocabulary is not None or (node_attr, edge_attr) != ("label", "label"):
+        raise InputError(f"{os.fspath(source)} is read without labels; leave out vocabulary, node_attr and edge_attr")
     path, name, rule = Path(source), os.fspath(source), split
     if not is_graph_file(path):
         manifest = load_manifest(source)
@@ -154,17 +180,23 @@ def build_graphs(
     if not found.graphs:
         raise InputError(f"{path} holds no graph")
     batch, loops = found.packed()
-    rule = rule or ("random:0.8/0.1/0.1:0" if found.splits is None else "given")
-    counts = {"lines": batch.num_graphs, "kept": batch.num_graphs, "self_loops_removed": loops}
-    provenance = {"sources": [{"name": name, "sha256": file_sha256(path)}], "counts": counts}
-    store = GraphStore.from_graphs(batch, _PLAIN, provenance=provenance)
-    told = f"{batch.num_graphs:,} graphs, {loops:,} self loops removed"
+    rule = rule or (_SPLIT if found.splits is None else "given")
+    content = {"name": name, "sha256": file_sha256(path)}
     if rule != "given":
-        return apply_split(store, rule), told
+        return _build_store(batch, _PLAIN, loops, content, rule)
+    store, told = _build_store(batch, _PLAIN, loops, content, "none")
     if found.splits is None:
         raise InputError(f"{path} names no splits; choose another rule than 'given'")
     numbers = {str(label): number for number, label in enumerate(SPLITS)}
     return store.with_split(torch.tensor([numbers[label] for label in found.splits]), rule), told
+
+
+def _build_store(
+    batch: GraphBatch, vocabulary: Vocabulary, loops: int, source: dict[str, Any], rule: str
+) -> tuple[GraphStore, str]:
+    counts = {"lines": batch.num_graphs, "kept": batch.num_graphs, "self_loops_removed": loops}
+    store = GraphStore.from_graphs(batch, vocabulary, provenance={"sources": [source], "counts": counts})
+    return apply_split(store, rule), f"{batch.num_graphs:,} graphs, {loops:,} self loops removed"
 
 
 def _kind(path: Path) -> str:

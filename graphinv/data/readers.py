@@ -23,7 +23,7 @@ from torch import Tensor
 
 from graphinv.errors import InputError
 
-__all__ = ["file_sha256", "read_columns", "read_smiles"]
+__all__ = ["file_sha256", "read_columns", "read_rows", "read_smiles"]
 
 _TABLES = {".csv": ",", ".tsv": "\t"}
 _TEXTS = (".smi", ".smiles", ".txt", ".ism", "")
@@ -81,6 +81,29 @@ def read_columns(path: str | os.PathLike[str], columns: Sequence[str]) -> dict[s
     return {name: torch.tensor(column, dtype=torch.float64) for name, column in zip(columns, values, strict=True)}
 
 
+def read_rows(
+    path: str | os.PathLike[str], columns: Sequence[str], column: str | int | None = "smiles", header: bool = True
+) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Yield the SMILES of each data line of a table and the texts of its cells in ``columns``, "" where there is none.
+
+    The arguments and what is read are those of ``read_smiles``; ``columns`` are names of the header line, in any case.
+
+    Raises:
+        InputError: as ``read_smiles``; the file is no .csv or .tsv with a header line, or lacks one of the columns.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> file = pathlib.Path(tempfile.mkdtemp()) / "a.csv"
+        >>> _ = file.write_text("SMILES,logP\\nCCO,-0.14\\nC,\\n")
+        >>> list(read_rows(file, ["logp"]))
+        [('CCO', ('-0.14',)), ('C', ('',))]
+    """
+    file = Path(path)
+    if str(path) == "-" or _kind(file) not in _TABLES or not header:
+        raise InputError(f"{path} has no named columns; expected a .csv or .tsv file with a header line")
+    return _table_rows(file, columns, column)
+
+
 def file_sha256(path: str | os.PathLike[str]) -> str:
     """Return the sha256 (hex) of the bytes of a file as it is stored.
 
@@ -123,6 +146,15 @@ def _table_column(path: Path, delimiter: str, column: str | int | None, header: 
         place = place if column is None else _find_column(path, names, column)
     for cells in rows:
         yield cells[place].strip() if place < len(cells) else ""
+
+
+def _table_rows(path: Path, columns: Sequence[str], column: str | int | None) -> Iterator[tuple[str, tuple[str, ...]]]:
+    rows = _rows(path, _TABLES[_kind(path)])
+    names = next(rows)
+    place, *places = (0 if name is None else _find_column(path, names, name) for name in (column, *columns))
+    for cells in rows:
+        texts = [cells[p].strip() if p < len(cells) else "" for p in (place, *places)]
+        yield texts[0], tuple(texts[1:])
 
 
 def _find_column(path: Path, names: Sequence[str], column: str | int) -> int:

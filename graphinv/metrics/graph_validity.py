@@ -78,21 +78,14 @@ def connected(graphs: GraphBatch) -> Tensor:
     return components == 1
 
 
-def _pairs(graphs: GraphBatch) -> Tensor:
-    """Return ``[2, P]`` the undirected edges, each once, grouped by graph; loops among them."""
-    low, high = graphs.edge_index.min(0).values, graphs.edge_index.max(0).values
-    codes = torch.unique(low * graphs.num_nodes + high)
-    return torch.stack([codes // max(graphs.num_nodes, 1), codes % max(graphs.num_nodes, 1)])
-
-
 def _trees(graphs: GraphBatch) -> Tensor:
-    owner = graphs.node_graph()[_pairs(graphs)[0]]
+    owner = graphs.node_graph()[graphs.pairs()[0][0]]
     edges = torch.bincount(owner, minlength=graphs.num_graphs)
     return connected(graphs) & (edges == graphs.node_counts() - 1)
 
 
 def _lobsters(graphs: GraphBatch) -> Tensor:
-    pairs, owner = _pairs(graphs), graphs.node_graph()
+    pairs, owner = graphs.pairs()[0], graphs.node_graph()
     left = torch.ones_like(owner, dtype=torch.bool)
     for _ in range(2):
         left = left & (_degree(pairs, left) != 1)
@@ -109,7 +102,7 @@ def _degree(pairs: Tensor, left: Tensor) -> Tensor:
 def _planar(graph: GraphBatch) -> bool:
     import networkx as nx
 
-    pairs = _pairs(graph)
+    pairs = graph.pairs()[0]
     pairs = pairs[:, pairs[0] != pairs[1]]
     if pairs.size(1) > max(3 * graph.num_nodes - 6, graph.num_nodes):  # Euler's bound, from 3 nodes on
         return False

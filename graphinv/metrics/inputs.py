@@ -100,11 +100,12 @@ def plain_graphs(graphs: GraphBatch, what: str = "samples") -> tuple[GraphBatch,
         raise InputError(f"{what}: an edge leaves its graph; edges must be grouped by graph, as edge_ptr says")
     loops = len(u[u == v].unique())
     notes = [f"{what}: {loops:,} self loop{'s were' if loops > 1 else ' was'} dropped"] if loops else []
-    low, high = torch.minimum(u, v)[u != v], torch.maximum(u, v)[u != v]
+    linking = int((u != v).sum())
     directed = torch.unique(torch.stack([u, v])[:, u != v], dim=1).size(1)
-    if directed < len(low):
-        notes.append(f"{what}: {len(low) - directed:,} repeated edges count once")
-    low, high = torch.unique(torch.stack([low, high]), dim=1)
+    if directed < linking:
+        notes.append(f"{what}: {linking - directed:,} repeated edges count once")
+    low, high = graphs.pairs()[0]
+    low, high = low[low != high], high[low != high]
     if directed < 2 * len(low):
         notes.append(f"{what}: {2 * len(low) - directed:,} edges given in one direction count as links")
     owner = place[low]

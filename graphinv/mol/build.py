@@ -10,7 +10,7 @@ import os
 import shutil
 import sys
 from collections import Counter, deque
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -30,6 +30,7 @@ from graphinv.columns import Text
 from graphinv.data.splits import apply_split, split_ids
 from graphinv.data.store import GraphStore, Vocabulary
 from graphinv.errors import InputError
+from graphinv.mol._cells import Cells
 from graphinv.mol._encode import HYDROGEN, REASONS, Chunk, Limits, atom_label, encode_chunk, split_key
 from graphinv.mol.codec import node_types, vocabulary_limits
 
@@ -53,6 +54,7 @@ class Rejects:
     lines: int = 0
     kept: int = 0
     counts: dict[str, int] = field(default_factory=dict)  # reason -> lines, only reasons that occurred
+    cells: dict[str, tuple[int, str]] = field(default_factory=dict)  # column -> cells that are no number, one of them
 
     @property
     def total(self) -> int:
@@ -61,11 +63,13 @@ class Rejects:
 
     def __str__(self) -> str:
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in self.counts.items()) or "none"
-        return f"{self.lines:,} lines = {self.kept:,} kept + {self.total:,} rejected ({reasons})"
+        told = f"{self.lines:,} lines = {self.kept:,} kept + {self.total:,} rejected ({reasons})"
+        cells = [f"{count:,} in {name} (such as {text!r})" for name, (count, text) in self.cells.items()]
+        return told + (f"; cells that are no number, now NaN: {', '.join(cells)}" if cells else "")
 
 
 def build_store(
-    source: Iterable[str],
+    source: Iterable[str] | Iterable[tuple[str, tuple[str, ...]]],
     *,
     scheme: str = "element",
     vocabulary: Vocabulary | None = None,
@@ -74,6 +78,8 @@ def build_store(
     workers: int | None = None,
     split: str = "random:0.8/0.1/0.1:0",
     keep_smiles: bool = True,
+    columns: Sequence[str] = (),
+    properties: Sequence[str] = (),
     rejects_path: str | os.PathLike[str] | None = None,
     progress: bool = True,
     name: str = "stdin",
@@ -82,7 +88,8 @@ def build_store(
     """Encode lines of SMILES (first token of each line, no header) into a store.
 
     Args:
-        source: the lines, read once.
+        source: the lines, read once; with ``columns`` each with the texts of its cells, as
+            `graphinv.data.read_rows` yields them.
         scheme: "element", or "element+charge" to tell formal charges apart; a vocabulary brings its own.
         vocabulary: None infers it, sorted by atomic number, then charge 0, +1, -1, +2, ...; given, an atom
             outside it rejects the line.
@@ -93,53 +100,75 @@ def build_store(
         workers: processes; None takes the CPUs this process may use, 0 or 1 works in this process.
         split: rule of `graphinv.data.splits`.
         keep_smiles: store the canonical SMILES (of the molecule as read: with charges, without stereo).
+        columns: names of the cells that come with each line; they become graph columns, float64. An empty cell is NaN,
+            and so is one that is no number, which is counted in ``Rejects.cells``.
+        properties: graph columns computed by RDKit, of `graphinv.mol.descriptors.PROPERTIES`: logp, qed, sa, tpsa, mw,
+            rings. One that is among the ``columns`` too is called NAME_rdkit.
         rejects_path: file for rejected lines, ``row<TAB>reason<TAB>line``.
         progress: a bar on stderr, from the third second on.
         name: source name kept in the provenance, with ``sha256`` of its file.
 
     Raises:
-        InputError: no line gave a molecule, or an argument is out of range.
+        InputError: no line gave a molecule, an argument is out of range, or a line comes without its cells.
 
     Example:
         >>> store, rejects = build_store(["CCO", "c1ccncc1"], workers=1, split="none", progress=False)
         >>> store.vocabulary.nodes, store.smiles(), str(rejects)
         (('C', 'N', 'O'), ['CCO', 'c1ccncc1'], '2 lines = 2 kept + 0 rejected (none)')
+        >>> rows = [("CCO", ("-0.1",)), ("C1CC", ("7",)), ("C", ("low",))]
+        >>> store, rejects = build_store(rows, columns=["logp"], workers=1, split="none", progress=False)
+        >>> store.graph_columns["logp"].tolist(), rejects.cells
+        ([-0.1, nan], {'logp': (1, 'low')})
     """
     scheme = scheme if vocabulary is None else vocabulary.scheme
-    if scheme not in _SCHEMES:
-        raise InputError(f"expected a scheme of {_SCHEMES} for molecules, got {scheme!r}")
-    if max_nodes is not None and max_nodes < 1:
-        raise InputError(f"max_nodes must be at least 1, got {max_nodes}")
-    if workers is not None and workers < 0:
-        raise InputError(f"workers must be 0 or more, got {workers}")
-    if not split.startswith(("gdss-", "index:")):  # a misspelt rule fails now, not after the last line
-        split_ids(split, torch.zeros(0, dtype=torch.int64), 0)
+    _check(scheme, max_nodes, workers, split, properties)
     if vocabulary is None:
         limits = Limits(scheme == "element+charge", None, max_nodes, keep_smiles=keep_smiles, hydrogens=hydrogens)
     else:
         if hydrogens and "H" not in vocabulary.nodes:
             vocabulary = replace(vocabulary, nodes=("H", *vocabulary.nodes))
         limits = vocabulary_limits(vocabulary, max_nodes, keep_smiles)
-    columns = _Columns()
+    limits = replace(limits, properties=tuple(properties))
+    cells, encoded = Cells(columns), _Columns()
     with ExitStack() as stack:
         log = stack.enter_context(SpooledTemporaryFile(_LOG_MEMORY, "w+", encoding="utf-8", newline="\n"))
-        chunks = stack.enter_context(closing(_encoded(source, limits, worker_count(workers))))
+        chunks = stack.enter_context(closing(_encoded(cells.lines(source), limits, worker_count(workers))))
         bar = stack.enter_context(tqdm(unit=" lines", delay=2.0, disable=None if progress else True, file=sys.stderr))
         for lines, chunk in chunks:
             if rejects_path is not None:
-                _log_rejects(log, columns.rejects.lines, lines, chunk)
-            columns.append(chunk)
+                _log_rejects(log, encoded.rejects.lines, lines, chunk)
+            encoded.append(chunk)
             bar.update(chunk.lines)
         if rejects_path is not None:
             log.seek(0)
             with atomic_path(rejects_path) as temporary, open(temporary, "w", encoding="utf-8") as file:
                 shutil.copyfileobj(log, file)
-    if columns.rejects.kept == 0:
-        raise InputError(f"no molecule in {name}: {columns.rejects}; expected one SMILES per line, without a header")
-    settings = {"scheme": scheme, "max_nodes": max_nodes, "keep_smiles": keep_smiles}
+    if encoded.rejects.kept == 0:
+        raise InputError(f"no molecule in {name}: {encoded.rejects}; expected one SMILES per line, without a header")
+    settings: dict[str, Any] = {"scheme": scheme, "max_nodes": max_nodes, "keep_smiles": keep_smiles}
+    settings |= {n: list(v) for n, v in (("columns", columns), ("properties", properties)) if v}
     provenance = {"sources": [{"name": name, "sha256": sha256}], "settings": settings}
-    store = columns.store(limits, vocabulary, provenance)
-    return apply_split(store, split), columns.rejects
+    measured = encoded.measured(limits.properties, columns)
+    store = encoded.store(limits, vocabulary, provenance)
+    encoded.rejects.cells = cells.wrong_among(store.row)
+    store = store.with_columns(graph={**cells.numbers(store.row), **measured})
+    return apply_split(store, split), encoded.rejects
+
+
+def _check(scheme: str, max_nodes: int | None, workers: int | None, split: str, properties: Sequence[str]) -> None:
+    """Refuse what is out of range or misspelt now, not after the last line."""
+    if scheme not in _SCHEMES:
+        raise InputError(f"expected a scheme of {_SCHEMES} for molecules, got {scheme!r}")
+    if max_nodes is not None and max_nodes < 1:
+        raise InputError(f"max_nodes must be at least 1, got {max_nodes}")
+    if workers is not None and workers < 0:
+        raise InputError(f"workers must be 0 or more, got {workers}")
+    if not split.startswith(("gdss-", "index:")):
+        split_ids(split, torch.zeros(0, dtype=torch.int64), 0)
+    if properties:
+        from graphinv.mol.descriptors import measures
+
+        measures(properties)
 
 
 class _Columns:
@@ -178,6 +207,14 @@ class _Columns:
             provenance={**provenance, "counts": counts, "graphinv": __version__},
             graph_columns=smiles,
         )
+
+    def measured(self, properties: Sequence[str], columns: Sequence[str]) -> dict[str, npt.NDArray[Any]]:
+        """The computed properties under their names in the store."""
+        if not properties:
+            return {}
+        table = self._column("values")
+        named = {f"{name}_rdkit" if name in columns else name: table[:, k] for k, name in enumerate(properties)}
+        return {name: values.astype(np.int64) if name.startswith("rings") else values for name, values in named.items()}
 
     def _column(self, name: str) -> npt.NDArray[Any]:
         """Join one column, releasing its parts."""

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from graphinv.data.store import Vocabulary
 from graphinv.errors import InputError
-from graphinv.graphs import GraphBatch
+from graphinv.graphs import GraphBatch, pair_values
 from graphinv.mol._encode import (
     HYDROGEN,
     REASONS,
@@ -152,20 +152,17 @@ class MoleculeCodec:
         if graphs.edge_attr is None:
             raise InputError("expected an edge type for each bond, got graphs without edge_attr")
         order = _checked_types(graphs.edge_attr, len(self._bonds), "edge", first=1)
-        low, high = graphs.edge_index.cpu().aminmax(dim=0)
+        (low, high), pair = (part.cpu() for part in graphs.pairs())
         if bool((low == high).any()):
             raise InputError("expected bonds between two atoms, got a self loop")
-        base, count = len(self._bonds) + 1, max(graphs.num_nodes, 1)
-        code = torch.unique((low * count + high) * base + order)
-        pair, order = code // base, code % base
-        if bool((pair[1:] == pair[:-1]).any()):
+        once = pair_values(order, pair, low.numel())
+        if once is None:
             raise InputError("expected one bond type for both directions of an edge, got two")
-        low, high = pair // count, pair % count
         ptr = graphs.ptr.cpu()
         bond_ptr = torch.searchsorted(low.contiguous(), ptr)
         if bool((high >= ptr[1:].repeat_interleave(bond_ptr.diff())).any()):
             raise InputError("expected edges inside one graph, got one that joins two graphs")
-        return torch.stack([low, high], dim=1).tolist(), order.tolist(), bond_ptr.tolist()
+        return torch.stack([low, high], dim=1).tolist(), once.tolist(), bond_ptr.tolist()
 
 
 def node_types(vocabulary: Vocabulary) -> Tensor:

@@ -5,26 +5,23 @@ Four properties are MOSES's (arXiv:1811.12823), nine descriptors GuacaMol's (arX
 
 from __future__ import annotations
 
-import importlib.util
 import math
-from collections.abc import Callable, Sequence
-from functools import lru_cache, partial
-from pathlib import Path
-from types import ModuleType
-from typing import Any
+from collections.abc import Sequence
+from functools import partial
 
 import torch
-from rdkit import Chem, RDConfig
-from rdkit.Chem import QED, Descriptors
+from rdkit import Chem
 from torch import Tensor
 
 from graphinv.errors import InputError
 from graphinv.metrics.comparison import Comparison
 from graphinv.metrics.molecule._map import each, remembered
+from graphinv.mol.descriptors import descriptor
 
 __all__ = ["GUACAMOL_DESCRIPTORS", "MOSES_PROPERTIES", "kept_properties", "properties", "wasserstein"]
 
 MOSES_PROPERTIES = ("log_p", "sa", "qed", "weight")
+_STORED = {"log_p": "logp", "weight": "mw"}  # MOSES's names and those of columns of a store
 GUACAMOL_DESCRIPTORS = (
     "BertzCT",
     "MolLogP",
@@ -117,30 +114,5 @@ def wasserstein(x: Tensor, y: Tensor) -> Comparison:
 
 
 def _row(names: tuple[str, ...], mol: Chem.Mol) -> list[float]:
-    values = [float(_measure(name)(mol)) for name in names]
+    values = [float(descriptor(_STORED.get(name, name))(mol)) for name in names]
     return [value if math.isfinite(value) else 0.0 for value in values]
-
-
-def _measure(name: str) -> Callable[[Chem.Mol], float]:
-    library: Any = Descriptors
-    named: dict[str, str] = {"log_p": "MolLogP", "weight": "MolWt"}
-    if name == "qed":
-        return QED.qed
-    measure: Callable[[Chem.Mol], float] = (
-        _sa_score().calculateScore if name == "sa" else getattr(library, named.get(name, name))
-    )
-    return measure
-
-
-@lru_cache(maxsize=1)
-def _sa_score() -> ModuleType:
-    """RDKit's contributed SA score, which is a script beside the package and not a module of it."""
-    path = Path(RDConfig.RDContribDir) / "SA_Score" / "sascorer.py"
-    spec = importlib.util.spec_from_file_location("rdkit_contrib_sascorer", path)
-    if not path.exists() or spec is None or spec.loader is None:
-        raise InputError(
-            "this build of RDKit lacks Contrib/SA_Score, which the property 'sa' needs; `pip install rdkit` brings it"
-        )
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module

@@ -17,11 +17,11 @@ from graphinv.metrics.comparison import interval
 from graphinv.metrics.molecule.properties import (
     GUACAMOL_DESCRIPTORS,
     MOSES_PROPERTIES,
-    _sa_score,
     kept_properties,
     properties,
     wasserstein,
 )
+from graphinv.mol.descriptors import _sa_score
 
 FIXTURE = json.loads(
     (Path(__file__).parents[2] / "fixtures" / "metrics" / "moses_wasserstein.json").read_text(encoding="utf-8")

@@ -109,8 +109,7 @@ def test_neighbours_pair_as_written_for_groups_of_powers_of_two():
     assert_close(m(x, index), by_hand(m, x, index, 5, "neighbours"), "result", tolerance=1e-13)
 
 
-@pytest.mark.parametrize("op", OPS)
-@pytest.mark.parametrize("order", ["given", "canonical"])
+@pytest.mark.parametrize(("op", "order"), [*((op, "given") for op in OPS), ("gru", "canonical")])
 def test_gradcheck_and_gradgradcheck(op, order):
     index = torch.tensor([2, 0, 0, 2, 2, 1, 2, 2])
     m = make(op, order=order)
@@ -121,7 +120,7 @@ def test_gradcheck_and_gradgradcheck(op, order):
 
     inputs = (rows(8).requires_grad_(), *m.parameters())
     assert torch.autograd.gradcheck(function, inputs)
-    assert torch.autograd.gradgradcheck(function, inputs)
+    assert torch.autograd.gradgradcheck(function, inputs, fast_mode=True)
 
 
 @pytest.mark.parametrize("op", OPS)

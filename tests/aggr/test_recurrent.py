@@ -46,14 +46,19 @@ def test_each_group_is_read_by_itself(cls, module, settings, dtype):
         assert_close(one, other, "gradient", tolerance=1e-11 if dtype == torch.float64 else 1e-4)
 
 
-@pytest.mark.parametrize(("cls", "module"), PAIRS)
-@pytest.mark.parametrize("settings", SETTINGS, ids=str)
-def test_compiled_it_is_the_same(cls, module, settings):
+# The behaviour matrix has a GRU of one layer and an LSTM of two in both directions.
+@pytest.mark.parametrize(
+    ("cls", "settings"),
+    [(PackedGRUAggregation, SETTINGS[2]), (PackedLSTMAggregation, SETTINGS[2]), (PackedGRUAggregation, SETTINGS[3])],
+    ids=str,
+)
+def test_compiled_it_is_the_same(cls, settings):
     torch._dynamo.reset()
     torch.manual_seed(0)
-    m, x = cls(4, 6, **settings).double(), torch.randn(12, 4, dtype=torch.float64)
-    compiled = torch.compile(m, fullgraph=True, backend="aot_eager")
-    assert_close(compiled(x, INDEX, dim_size=7, max_num_elements=8), m(x, INDEX, dim_size=7), "compiled", 0, 1e-12)
+    m, x = cls(4, 6, **settings).double(), torch.randn(7, 4, dtype=torch.float64)
+    index = torch.tensor([3, 0, 0, 3, 1, 0, 5])
+    compiled = torch.compile(m, fullgraph=True, backend="aot_eager")  # unrolled: as many steps as the bound
+    assert_close(compiled(x, index, dim_size=7, max_num_elements=4), m(x, index, dim_size=7), "compiled", 0, 1e-12)
 
 
 @pytest.mark.parametrize(
@@ -101,7 +106,7 @@ def test_gradcheck_and_gradgradcheck(cls, module, settings):
 
     inputs = (x, *m.parameters())
     assert torch.autograd.gradcheck(function, inputs)
-    assert torch.autograd.gradgradcheck(function, inputs)
+    assert torch.autograd.gradgradcheck(function, inputs, fast_mode=bool(settings))
 
 
 @pytest.mark.parametrize(("cls", "module"), PAIRS)

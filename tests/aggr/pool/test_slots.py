@@ -160,10 +160,9 @@ def test_gradients_match_finite_differences(name):
     assert torch.autograd.gradcheck(run, (x, *parameters), fast_mode=True)
 
 
-@every
-def test_compiles_without_a_graph_break(name):
+def test_compiles_without_a_graph_break():
     torch._dynamo.reset()
-    m, (x, index) = module(name), sets()
+    m, (x, index) = module("heads"), sets()  # the behaviour matrix has the others
     x.requires_grad_()
     compiled = torch.compile(m, fullgraph=True, backend="eager")
     outs = [f(x, index, dim_size=GROUPS, max_num_elements=16) for f in (compiled, m)]

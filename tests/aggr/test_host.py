@@ -153,7 +153,7 @@ def test_a_network_learns_what_no_mean_can(name):
     assert losses[-1] < 0.3 * losses[0]
 
 
-@pytest.mark.parametrize("name", AGGREGATORS)
+@pytest.mark.parametrize("name", ["lcm", "monoid_bank"])
 def test_a_gin_compiles_whole(name):
     torch._dynamo.reset()
     torch.manual_seed(0)

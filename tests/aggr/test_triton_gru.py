@@ -18,14 +18,10 @@ from graphinv.aggr._kernels import GRUKernel
 from graphinv.aggr._static import pack_static
 from graphinv.aggr._tree import fold_on_triton, fold_table
 from graphinv.aggr.layout import GroupLayout
-from graphinv.ops import available_backends, use_backend
+from graphinv.ops import use_backend
 from graphinv.testing import assert_close
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
-needs_triton = pytest.mark.skipif(
-    "triton" not in available_backends(),
-    reason="no Triton backend: it needs Triton and either a GPU or TRITON_INTERPRET=1 in the environment",
-)
 DEVICE = "cpu" if INTERPRETED else "cuda"
 SIZES = [3, 0, 1, 7, 16, 2, 40, 0, 5, 33]
 INDEX = torch.arange(len(SIZES)).repeat_interleave(torch.tensor(SIZES))
@@ -94,7 +90,7 @@ def gradients(m, x, index, groups):
     return [out, *torch.autograd.grad(loss, [x, *m.parameters()])]
 
 
-@needs_triton
+@pytest.mark.triton
 @pytest.mark.parametrize("hidden", [1, 5, 16, 33, 70])
 def test_levels_and_every_gradient_equal_the_formula_in_float64(hidden):
     sizes = SIZES if hidden == 33 else [70, 0, 3, *[2] * 140] if hidden == 5 else [6, 2, 1, 3]
@@ -116,7 +112,7 @@ def test_levels_and_every_gradient_equal_the_formula_in_float64(hidden):
         assert_close(one.double(), other, f"gradient {list(one.shape)}", tolerance=5 * TOLERANCE)
 
 
-@needs_triton
+@pytest.mark.triton
 @settings(max_examples=5, deadline=None, derandomize=True)
 @given(
     sizes=st.lists(st.sampled_from([0, 1, 2, 3, 5, 9, 33]), max_size=6).map(lambda found: [*found, 2]),
@@ -143,7 +139,7 @@ def test_every_way_through_the_tree_has_the_same_bits(sizes, hidden, products):
             assert_close(got, wanted, "gradient of a weight", tolerance=10 * TOLERANCE)
 
 
-@needs_triton
+@pytest.mark.triton
 @pytest.mark.parametrize(("largest", "launches"), [(1, 0), (64, 1), (65, 2), (200, 3)])
 def test_groups_of_up_to_64_rows_are_one_launch(largest, launches, monkeypatch):
     started = []
@@ -156,7 +152,7 @@ def test_groups_of_up_to_64_rows_are_one_launch(largest, launches, monkeypatch):
     assert len(started) == 2 * launches
 
 
-@needs_triton
+@pytest.mark.triton
 @pytest.mark.parametrize("settings", [{"recompute": True}, {"recompute": False}, {"pairing": "neighbours"}])
 def test_the_module_and_its_penalty_have_the_gradients_of_the_torch_backend_in_float64(settings):
     shuffle = torch.randperm(INDEX.numel(), generator=torch.Generator().manual_seed(1))
@@ -169,7 +165,7 @@ def test_the_module_and_its_penalty_have_the_gradients_of_the_torch_backend_in_f
         assert_close(one.double(), other, f"gradient {list(one.shape)}", tolerance=10 * TOLERANCE)
 
 
-@needs_triton
+@pytest.mark.triton
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_products_of_half_precision_leave_states_and_gradients_in_float32(dtype):
     """The result is nearer to the exact one than a state of half precision could be; so are the gradients."""
@@ -190,7 +186,7 @@ def test_products_of_half_precision_leave_states_and_gradients_in_float32(dtype)
     assert torch.equal(results[0][0][single], x[9])
 
 
-@needs_triton
+@pytest.mark.triton
 @pytest.mark.parametrize("way", ["autocast", "parameters"])
 def test_a_module_in_half_precision_multiplies_in_it(way):
     x, dtype = draw(INDEX.numel(), 3), torch.bfloat16
@@ -208,7 +204,7 @@ def test_a_module_in_half_precision_multiplies_in_it(way):
     assert all(p.grad.dtype == p.dtype and bool(p.grad.isfinite().all()) for p in m.op.parameters())
 
 
-@needs_triton
+@pytest.mark.triton
 def test_a_group_alone_has_the_bits_it_has_in_its_batch():
     sizes = [3, 0, 70, 1, 16, 65, 2, 40]
     latent, given = draw(sum(sizes), 18), weights(18)
@@ -220,7 +216,7 @@ def test_a_group_alone_has_the_bits_it_has_in_its_batch():
             assert torch.equal(alone[0], together[rank]), f"group {group} of {sizes[group]} rows"
 
 
-@needs_triton
+@pytest.mark.triton
 def test_the_operator_commutes_to_the_last_bit():
     pairs, given = draw(30, 2, 17), weights(17)
     with use_backend("triton"):
@@ -228,7 +224,7 @@ def test_the_operator_commutes_to_the_last_bit():
     assert torch.equal(*results)
 
 
-@needs_triton
+@pytest.mark.triton
 def test_two_runs_give_equal_bits():
     x, index = draw(INDEX.numel(), 3), INDEX.to(DEVICE)
     with use_backend("triton"):
@@ -236,7 +232,7 @@ def test_two_runs_give_equal_bits():
     assert all(torch.equal(one, other) for one, other in zip(first, second, strict=True))
 
 
-@needs_triton
+@pytest.mark.triton
 def test_large_numbers_saturate_and_nan_stays_in_its_group():
     x = 1e4 * draw(12, 6)
     x[1, 2] = float("nan")
@@ -247,7 +243,7 @@ def test_large_numbers_saturate_and_nan_stays_in_its_group():
     assert bool(out[0].isnan().all()) and bool(out[1:].isfinite().all()) and bool(slope[4:].isfinite().all())
 
 
-@needs_triton
+@pytest.mark.triton
 def test_sets_without_pairs_and_without_rows_have_gradients():
     with use_backend("triton"):
         for rows, groups in ((0, 0), (0, 2), (3, 3)):
@@ -258,7 +254,7 @@ def test_sets_without_pairs_and_without_rows_have_gradients():
             assert all(not bool(g.any()) for g in got[1:])
 
 
-@needs_triton
+@pytest.mark.triton
 def test_a_gradient_of_the_input_alone_and_no_gradient_at_all_work():
     m, x, index = module().requires_grad_(False), draw(INDEX.numel(), 3), INDEX.to(DEVICE)
     with use_backend("triton"):
@@ -270,7 +266,7 @@ def test_a_gradient_of_the_input_alone_and_no_gradient_at_all_work():
     assert_close(slope, jacrev(lambda x: m(x, index).sum())(x), "gradient", tolerance=10 * TOLERANCE)
 
 
-@needs_triton
+@pytest.mark.triton
 def test_second_derivatives_and_torch_func_give_what_the_torch_backend_gives():
     m, x = module().requires_grad_(False), draw(12, 3)
     index = torch.arange(4, device=DEVICE).repeat_interleave(3)
@@ -286,7 +282,7 @@ def test_second_derivatives_and_torch_func_give_what_the_torch_backend_gives():
         assert_close(one, other, "derivative", tolerance=10 * TOLERANCE)
 
 
-@needs_triton
+@pytest.mark.triton
 def test_a_backward_pass_outside_the_block_runs_the_kernels_of_its_forward_pass():
     m, x, index = module(), draw(INDEX.numel(), 3), INDEX.to(DEVICE)
     with use_backend("triton"):
@@ -297,7 +293,7 @@ def test_a_backward_pass_outside_the_block_runs_the_kernels_of_its_forward_pass(
     assert torch.equal(within, outside)
 
 
-@needs_triton
+@pytest.mark.triton
 def test_float64_and_other_operators_keep_their_bits():
     x, index = draw(INDEX.numel(), 3), INDEX.to(DEVICE)
     for changes in ({"dtype": torch.float64}, {"op": "mlp"}, {"op": "gated_sum"}, {"op": "max_min"}):
@@ -312,7 +308,7 @@ def test_float64_and_other_operators_keep_their_bits():
         assert all(torch.equal(one, other) for one, other in zip(*results, strict=True))
 
 
-@needs_triton
+@pytest.mark.triton
 @pytest.mark.parametrize("bound", [None, 8])
 def test_compiled_without_a_break_the_kernels_run_forward_and_backward(bound):
     torch._dynamo.reset()
@@ -328,7 +324,7 @@ def test_compiled_without_a_break_the_kernels_run_forward_and_backward(bound):
         assert_close(got, wanted, f"{list(got.shape)}", tolerance=TOLERANCE)
 
 
-@needs_triton
+@pytest.mark.triton
 @pytest.mark.parametrize("static", [False, True])
 def test_the_compiler_is_told_the_truth_about_the_operators(static):
     layout = layout_of([5, 0, 2, 1])

@@ -7,10 +7,9 @@ index, ptr, empty groups, empty input and further dimensions work everywhere.
 from __future__ import annotations
 
 from graphinv.aggr._diagnostics import batch_consistency_error, invariance_error
-from graphinv.aggr._layout_cache import forget_layouts
 from graphinv.aggr._pyg import register
 from graphinv.aggr.base import GroupAggregation, auxiliary_loss
-from graphinv.aggr.layout import GroupLayout
+from graphinv.aggr.layout import GroupLayout, forget_layouts
 from graphinv.aggr.lcm import LCMAggregation
 from graphinv.aggr.monoid import (
     ComplexProductMonoid,

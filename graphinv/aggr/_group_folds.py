@@ -6,17 +6,14 @@ Nothing is padded. While compiling, every shape follows from the shapes of the i
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from graphinv.aggr._tree import fold_table, plan_of, spread
 from graphinv.aggr.layout import GroupLayout
+from graphinv.ops.tree import Combine
 
 __all__ = ["complex_product", "finite", "group_fold", "group_largest", "group_max", "group_sum", "truncated_product"]
-
-Combine = Callable[[Tensor, Tensor], Tensor]  # [R, *], [R, *] -> [R, *]
 
 
 def group_sum(x: Tensor, layout: GroupLayout) -> Tensor:
@@ -59,9 +56,9 @@ def group_fold(x: Tensor, layout: GroupLayout, combine: Combine, identity: Tenso
     """
     if layout.num_rows == 0:
         return identity.expand(layout.num_groups, *identity.shape) + 0 * x.sum()  # differentiable, of nothing
-    plan = plan_of(layout)
-    table = fold_table(layout.grouped(x).index_select(0, plan.perm), plan, layout, combine)
-    return spread(table, plan, layout, identity)
+    plan = layout.plan()
+    results = plan.fold(layout.grouped(x).index_select(0, plan.perm), combine)
+    return plan.spread(results, layout.num_groups, identity)
 
 
 def complex_product(a: Tensor, b: Tensor) -> Tensor:

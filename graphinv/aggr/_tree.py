@@ -1,8 +1,7 @@
-"""Fold a binary operator over every group at once, as a balanced tree on the packed layout.
+"""Fold an operator with kernels of its own over every group at once, forward and backward by hand.
 
-Level by level, largest stride h first, position p + h of a group is combined into position p: the right operands are
-one slice of the packed rows and are never written again, so they are at once what the backward pass needs; only left
-operands are saved besides. N - K operator rows for K non-empty groups, ceil(log2 L) levels.
+The tree is that of ``graphinv.ops.tree``, climbed in place: right operands are one slice of the packed rows and are
+never written again, so they are at once what the backward pass needs; only left operands are saved besides.
 """
 
 from __future__ import annotations
@@ -16,39 +15,12 @@ from torch.autograd import Function
 
 from graphinv.aggr._kernels import GRUKernel, Kernel, Work
 from graphinv.aggr._order import is_transformed
-from graphinv.aggr._static import StaticPacked, fold_static, longest, pack_static, wants_static
-from graphinv.aggr.layout import GroupLayout, Packed
 from graphinv.ops.backend import runs_triton
+from graphinv.ops.tree import Packed
 
-__all__ = ["aliases", "fold_kernel", "fold_on_triton", "fold_table", "plan_of", "spread"]
+__all__ = ["aliases", "fold_kernel", "fold_on_triton"]
 
-Combine = Callable[[Tensor, Tensor], Tensor]  # [P, *], [P, *] -> [P, *]
 _TILE_ELEMENTS = 49152  # of one operand on a CPU: a tile with its gates stays in the cache
-
-
-def plan_of(layout: GroupLayout, pairing: str = "strides") -> Packed | StaticPacked:
-    """Return the packed plan of a layout: exact, or with static shapes where no value may be read."""
-    return pack_static(layout, pairing) if wants_static(layout) else layout.packed(pairing)
-
-
-def fold_table(x: Tensor, plan: Packed | StaticPacked, layout: GroupLayout, combine: Combine) -> Tensor:
-    """Fold packed rows ``x`` [N, *], N > 0; return [N, *]: first the result of each rank, then every right operand.
-
-    Plain differentiable operations, for operators without a kernel, second derivatives and ``torch.func``.
-    """
-    return (
-        fold_static(x, plan, longest(layout), combine) if isinstance(plan, StaticPacked) else _exact(x, plan, combine)
-    )
-
-
-def _exact(x: Tensor, plan: Packed, combine: Combine) -> Tensor:
-    rows, tails = x, []
-    for begin, end, left in plan.levels:
-        tail = rows[begin:end]
-        out = combine(rows.index_select(0, left), tail)
-        rows = rows[:begin].index_copy(0, left, out)
-        tails.append(tail)
-    return torch.cat([rows, *reversed(tails)])
 
 
 def fold_on_triton(kernel: type[Kernel] | None, x: Tensor) -> Callable[..., Tensor] | None:
@@ -59,17 +31,6 @@ def fold_on_triton(kernel: type[Kernel] | None, x: Tensor) -> Callable[..., Tens
     from graphinv.aggr._triton_gru import fold_gru
 
     return fold_gru
-
-
-def spread(results: Tensor, plan: Packed | StaticPacked, layout: GroupLayout, empty: Tensor) -> Tensor:
-    """Return the result of each group, [G, *], from those of the ranks, [>= R, *]; ``empty`` [*] where it has no rows.
-
-    R is the number of ranks that can have rows, at most N.
-    """
-    ranks = min(plan.groups.shape[0], layout.num_rows)
-    full = (plan.sizes[:ranks] > 0).view(-1, *[1] * empty.dim())
-    out = empty.expand(layout.num_groups, *empty.shape)
-    return out.index_copy(0, plan.groups[:ranks], torch.where(full, results[:ranks], empty))
 
 
 def fold_kernel(
@@ -132,7 +93,7 @@ class _Fold(Function):
     def backward(ctx: Any, grad: Tensor, grad_nodes: Tensor) -> tuple[Tensor | None, ...]:
         # create_graph=True, where the gradient itself will be differentiated, or a vmapped gradient.
         if torch.is_grad_enabled() or is_transformed():
-            gradients = _again(ctx, grad, grad_nodes)
+            gradients = _plain_gradients(ctx, grad, grad_nodes)
         else:
             gradients = _backward(ctx, grad, grad_nodes)
         return (gradients[0], None, None, None, None, None, None, *gradients[1:])
@@ -156,15 +117,15 @@ def _backward(ctx: Any, grad: Tensor, grad_nodes: Tensor) -> tuple[Tensor | None
     return (grad_x, *op.weight_gradients())
 
 
-def _again(ctx: Any, grad: Tensor, grad_nodes: Tensor) -> tuple[Tensor | None, ...]:
+def _plain_gradients(ctx: Any, grad: Tensor, grad_nodes: Tensor) -> tuple[Tensor | None, ...]:
     _, rows, nodes, _, _, *_ = ctx.saved_tensors
     x, *weights = aliases(ctx.saved_tensors[0], *ctx.saved_tensors[5 : 5 + ctx.num_weights])
     inputs = [t for t in (x, *weights) if t.requires_grad]
     with torch.enable_grad():
-        table = _exact(x.index_select(0, rows), ctx.plan, lambda a, b: ctx.kernel.plain(a, b, *weights))
+        table = ctx.plan.table(x.index_select(0, rows), lambda a, b: ctx.kernel.plain(a, b, *weights))
         outputs = [table[: grad.shape[0]], table.index_select(0, nodes)]
-    found = iter(torch.autograd.grad(outputs, inputs, [grad, grad_nodes], create_graph=torch.is_grad_enabled()))
-    return tuple(next(found) if t.requires_grad else None for t in (x, *weights))
+    slopes = iter(torch.autograd.grad(outputs, inputs, [grad, grad_nodes], create_graph=torch.is_grad_enabled()))
+    return tuple(next(slopes) if t.requires_grad else None for t in (x, *weights))
 
 
 def aliases(*tensors: Tensor) -> list[Tensor]:

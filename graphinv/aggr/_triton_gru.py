@@ -19,8 +19,7 @@ from torch import Tensor
 
 from graphinv.aggr import _triton_gru_kernels as kernels
 from graphinv.aggr._kernels import GRUKernel
-from graphinv.aggr._static import StaticPacked, fold_static, longest, powers_below
-from graphinv.aggr.layout import GroupLayout, Packed
+from graphinv.ops.tree import Packed, StaticPacked
 
 __all__ = ["fold_gru"]
 
@@ -40,14 +39,12 @@ class _Plan:
     levels: list[int]  # most pairs of each stride, the longest one first
 
     @staticmethod
-    def of(plan: Packed | StaticPacked, layout: GroupLayout) -> _Plan:
-        ranks = min(plan.groups.shape[0], layout.num_rows)
+    def of(plan: Packed | StaticPacked) -> _Plan:
+        ranks = min(plan.groups.shape[0], plan.perm.shape[0])
         if isinstance(plan, Packed):
             levels = [end - begin for begin, end, _ in plan.levels]
             return _Plan(plan.offsets, plan.sizes, plan.position, ranks, ranks, levels)
-        length, half = longest(layout), layout.num_rows // 2
-        strides = reversed(powers_below(length))
-        levels = [min(half, layout.num_groups * min(stride, length - stride)) for stride in strides]
+        levels = [pairs for _, pairs in plan.bounds()]
         return _Plan(plan.offsets, plan.sizes, plan.position, ranks, 0, levels)
 
     def strides(self) -> list[tuple[int, int]]:
@@ -59,24 +56,22 @@ class _Plan:
 def fold_gru(
     x: Tensor,
     plan: Packed | StaticPacked,
-    layout: GroupLayout,
     weights: tuple[Tensor, ...],
     products: torch.dtype | None = None,
 ) -> Tensor:
-    """Fold packed rows ``x`` [N, H] of float32, N > 0, as ``fold_table`` does: [N, H], the result of each rank first.
+    """Fold packed rows ``x`` [N, H] of float32, N > 0, as ``plan.table`` does: [N, H], the result of each rank first.
 
     Args:
         x: packed rows.
         plan: of the rows.
-        layout: of the groups.
         weights: w_ih, w_hh, b_ih, b_hh as in ``torch.nn.GRUCell``, float32.
         products: what the operands of products are rounded to; float32 if None.
     """
     w_ih, w_hh, b_ih, b_hh = weights
     hidden = x.shape[1]
     bias = torch.cat([b_ih[: 2 * hidden] + b_hh[: 2 * hidden], b_ih[2 * hidden :], b_hh[2 * hidden :]])
-    known = _Plan.of(plan, layout)
-    where = (known.offsets, known.sizes, known.position, known.ranks, known.first, known.levels)
+    bounds = _Plan.of(plan)
+    where = (bounds.offsets, bounds.sizes, bounds.position, bounds.ranks, bounds.first, bounds.levels)
     tree: Tensor = gru_tree(x, torch.cat([w_ih, w_hh]), bias, *where, products or x.dtype)[0]
     return tree
 
@@ -189,7 +184,7 @@ def _plainly(grad: Tensor, inputs: tuple[Tensor, ...], plan: _Plan) -> tuple[Ten
     given = (*weight.chunk(2), bias[: 3 * hidden], torch.cat([none, bias[3 * hidden :]]))
     # The order of the rows is all that the tree knows of groups.
     static = StaticPacked(plan.position, plan.position, plan.sizes[: plan.ranks], plan.sizes, plan.offsets)
-    table = fold_static(x, static, len(plan.offsets) - 1, lambda a, b: GRUKernel.plain(a, b, *given))
+    table = static.table(x, lambda a, b: GRUKernel.plain(a, b, *given))
     wanted = [t for t in (x, weight, bias) if t.requires_grad]
     found = iter(torch.autograd.grad(table, wanted, grad, create_graph=True))
     return tuple(next(found) if t.requires_grad else None for t in (x, weight, bias))

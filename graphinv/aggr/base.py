@@ -14,8 +14,7 @@ from torch import Tensor
 from torch_geometric.nn.aggr import Aggregation
 
 from graphinv.aggr import _diagnostics as diagnostics
-from graphinv.aggr._layout_cache import cached_layout
-from graphinv.aggr.layout import GroupLayout
+from graphinv.aggr.layout import GroupLayout, cached_layout
 from graphinv.errors import InputError
 
 __all__ = ["GroupAggregation", "auxiliary_loss"]

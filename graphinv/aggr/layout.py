@@ -3,20 +3,30 @@
 ``GroupLayout`` turns ``index`` (sorted or not) or ``ptr`` into rows group after group. ``packed`` puts them position
 by position instead (all first elements, then all second ones, ...; largest group first), where a tree or a recurrent
 network over all groups is a few slices: nothing is padded.
+
+The last few layouts are remembered, so that a network of many layers finds the groups of its edges once: one per memory
+of the index tensor, its place in it, and its version, so that writing to the tensor in place makes a new layout. The
+tensor itself is not kept alive. Writes that torch does not count (through numpy, or ``tensor.data``) are not noticed.
 """
 
 from __future__ import annotations
 
+from collections import OrderedDict
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from threading import Lock
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.multiprocessing.reductions import StorageWeakRef
 
 from graphinv.errors import InputError
 from graphinv.ops.pointer import check_ptr, repeat
+from graphinv.ops.tree import Packed, StaticPacked, pack, pack_static
 
-__all__ = ["GroupLayout"]
+__all__ = ["GroupLayout", "cached_layout", "forget_layouts"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,6 +129,20 @@ class GroupLayout:
                 self._packings[pairing] = pack(self.ptr, self.num_rows, pairing)
         return self._packings[pairing]
 
+    def static_packed(self, pairing: str = "strides") -> StaticPacked:
+        """Return the plan whose shapes no value of the layout enters; see ``StaticPacked``."""
+        return pack_static(self.ptr, self.num_rows, self.longest(), pairing)
+
+    def plan(self, pairing: str = "strides") -> Packed | StaticPacked:
+        """Return the plan of the tree: exact, or with static shapes while compiling, or where a bound saves a read."""
+        bounded = self.device.type != "cpu" and self.max_num_elements is not None
+        return self.static_packed(pairing) if torch.compiler.is_compiling() or bounded else self.packed(pairing)
+
+    def longest(self) -> int:
+        """Return the most rows that a group may have."""
+        bound = self.num_rows if self.max_num_elements is None else self.max_num_elements
+        return min(bound, self.num_rows)
+
     def repeated(self, times: int) -> GroupLayout:
         """Return the layout of ``times`` copies of the rows, one after the other, each with its own groups."""
         if times == 1:
@@ -139,102 +163,55 @@ class GroupLayout:
         return f"GroupLayout(num_rows={self.num_rows}, num_groups={self.num_groups})"
 
 
-@dataclass(frozen=True, eq=False)
-class Packed:
-    """Rows position by position: all 1st elements, then all 2nd ones, ...; within one position largest group first.
+_CAPACITY = 16
+_cache: OrderedDict[tuple[Any, ...], tuple[StorageWeakRef, GroupLayout]] = OrderedDict()
+_lock = Lock()
 
-    Attributes:
-        perm: [N] the place among the rows group after group of each packed row.
-        position: [N] place within its group of each packed row.
-        groups: [K] the group of each rank; rank 0 is the largest group, and empty groups have none.
-        sizes: [G] rows of each rank, never increasing.
-        offsets: [L + 1] packed place where each position begins.
-        batch_sizes: [L] int64 on the CPU, rows of each position, as in ``PackedSequence``.
-        levels: of the tree, first to last: (begin, end, left). Packed rows begin .. end - 1 are the right operands,
-            their left operands are the rows ``left``; afterwards only rows before ``begin`` are left.
+
+def cached_layout(tensor: Tensor, build: Callable[[], GroupLayout], *settings: int | str | None) -> GroupLayout:
+    """Return the layout kept for ``tensor`` and ``settings``, or the one that ``build`` makes.
+
+    Example:
+        >>> index = torch.tensor([0, 1, 1])
+        >>> a, b = (cached_layout(index, lambda: GroupLayout.from_index(index), None) for _ in range(2))
+        >>> a is b
+        True
     """
-
-    perm: Tensor
-    position: Tensor
-    groups: Tensor
-    sizes: Tensor
-    offsets: Tensor
-    batch_sizes: Tensor
-    levels: list[tuple[int, int, Tensor]]
-    _tiles: dict[int, list[Tile]] = field(default_factory=dict, repr=False)
-
-    def tiles(self, rows: int) -> list[Tile]:
-        """Return the levels cut to at most ``rows`` right operands; pairs of one level are independent."""
-        if rows not in self._tiles:
-            self._tiles[rows] = [
-                Tile.of(start, min(end, start + rows), left[start - begin : start - begin + rows])
-                for begin, end, left in self.levels
-                for start in range(begin, end, rows)
-            ]
-        return self._tiles[rows]
-
-
-@dataclass(frozen=True, eq=False)
-class Tile:
-    """Pairs of one level: right operands begin .. end - 1, left operands ``left``, from ``first`` on if contiguous."""
-
-    begin: int
-    end: int
-    left: Tensor
-    first: int | None
-
-    @staticmethod
-    def of(begin: int, end: int, left: Tensor) -> Tile:
-        """Return the tile; left operands are increasing, so that their ends tell whether they are contiguous."""
-        if left.device.type != "cpu":
-            return Tile(begin, end, left, None)
-        first, last = int(left[0]), int(left[-1])
-        return Tile(begin, end, left, first if last - first == end - begin - 1 else None)
+    if torch.compiler.is_compiling() or tensor.is_inference() or type(tensor) is not Tensor:
+        return build()
+    try:
+        memory = StorageWeakRef(tensor.untyped_storage())  # type: ignore[no-untyped-call]
+    except (NotImplementedError, RuntimeError):  # a tensor without memory of its own, as inside torch.func.vmap
+        return build()
+    # The weak reference keeps the address from being used again for as long as the entry is here.
+    place = (memory.cdata, tensor.storage_offset(), tensor._version)
+    key: tuple[Any, ...] = (*place, tensor.shape, tensor.stride(), tensor.dtype, *settings)
+    with _lock:
+        if key in _cache:
+            _cache.move_to_end(key)
+            return _cache[key][1]
+    layout = build()
+    with _lock:
+        for old in [k for k, (ref, _) in _cache.items() if _gone(ref) or (k[0] == key[0] and k[2] != key[2])]:
+            del _cache[old]
+        _cache[key] = (memory, layout)
+        while len(_cache) > _CAPACITY:
+            _cache.popitem(last=False)
+    return layout
 
 
-def pack(ptr: Tensor, num_rows: int, pairing: str) -> Packed:
-    """Build the position-major plan of ``Packed``; one read back to the host on an accelerator.
+def forget_layouts() -> None:
+    """Drop every layout that is kept, to free their memory.
 
-    ``pairing`` is what a tree combines first: "strides" position p with p + h, h the largest power of two below the
-    size of the group; "neighbours" 2i with 2i + 1, where the size is a power of two.
+    Example:
+        >>> forget_layouts()
     """
-    device = ptr.device
-    counts = ptr.diff()
-    counts_down, groups = torch.sort(counts, descending=True, stable=True)
-    strides = [1 << k for k in range(max(num_rows, 1).bit_length() + 1)]
-    beyond = torch.stack([(counts - stride).clamp(min=0).sum() for stride in strides])
-    largest = counts.max() if counts.numel() else counts.new_zeros(())
-    *rows_beyond, length = torch.cat([beyond, largest.view(1)]).tolist()
-    batch_sizes = counts.numel() - torch.searchsorted(
-        counts_down.flip(0), torch.arange(length, device=device), right=True
-    )
-    offsets = torch.cat([batch_sizes.new_zeros(1), batch_sizes.cumsum(0)])
-    position = repeat(batch_sizes, num_rows)
-    rank = torch.arange(num_rows, device=device) - offsets[position]
-    start = ptr[groups][rank]
-    element = position
-    if pairing == "neighbours":
-        element = bit_reversed(counts, num_rows, max(int(length) - 1, 0).bit_length())[start + position]
-    levels = []
-    end = num_rows
-    for stride, beyond_stride in reversed(list(zip(strides, rows_beyond, strict=True))):
-        begin = num_rows - int(beyond_stride)
-        if begin < end:
-            levels.append((begin, end, offsets[position[begin:end] - stride] + rank[begin:end]))
-            end = begin
-    nonempty = groups[: int(batch_sizes[0]) if length and device.type == "cpu" else end]
-    return Packed(start + element, position, nonempty, counts_down, offsets, batch_sizes.cpu(), levels)
+    with _lock:
+        _cache.clear()
 
 
-def bit_reversed(counts: Tensor, num_rows: int, bits: int) -> Tensor:
-    """Return, for each position of each group, the element that strides must find there to pair neighbours: [N]."""
-    group = repeat(counts, num_rows)
-    element = torch.arange(num_rows, device=counts.device) - (counts.cumsum(0) - counts)[group]
-    reverse = torch.zeros_like(element)
-    for bit in range(bits):
-        reverse = reverse | (((element >> bit) & 1) << (bits - 1 - bit))
-    by_reverse = torch.sort(reverse, stable=True).indices
-    return element[by_reverse[torch.sort(group[by_reverse], stable=True).indices]]
+def _gone(memory: StorageWeakRef) -> bool:
+    return bool(memory.expired())  # type: ignore[no-untyped-call]
 
 
 def _must_sort(index: Tensor) -> bool:

@@ -16,12 +16,12 @@ from torch_geometric.nn.dense import Linear
 
 from graphinv.aggr._kernels import Kernel
 from graphinv.aggr._order import content_order, is_transformed, random_order
-from graphinv.aggr._static import StaticPacked
-from graphinv.aggr._tree import fold_kernel, fold_on_triton, fold_table, plan_of, spread
+from graphinv.aggr._tree import fold_kernel, fold_on_triton
 from graphinv.aggr.base import GroupAggregation, dtype_of
-from graphinv.aggr.layout import GroupLayout, Packed
+from graphinv.aggr.layout import GroupLayout
 from graphinv.aggr.operators import BinaryOp, GatedSumOp, GRUOp, KernelOp, MaxMinOp, MLPOp
 from graphinv.errors import InputError
+from graphinv.ops.tree import Packed, StaticPacked
 
 __all__ = ["LCMAggregation"]
 
@@ -145,7 +145,7 @@ class LCMAggregation(GroupAggregation):
             if self._wants_triples():
                 self._triples = _Triples(x, x, x, torch.zeros(0, dtype=torch.bool, device=x.device))
             return empty.expand(layout.num_groups, -1) + 0 * x.sum()
-        plan, kernel = plan_of(layout, self.pairing), self._kernel
+        plan, kernel = layout.plan(self.pairing), self._kernel
         rows = plan.perm if order is None else order[plan.perm]
         places, exists = self._places(plan)
         inner = places[1:].flatten()
@@ -155,14 +155,14 @@ class LCMAggregation(GroupAggregation):
         else:
             packed = x.index_select(0, rows)
             if on_triton is not None:
-                results = on_triton(packed, plan, layout, self._weights(x), products)
+                results = on_triton(packed, plan, self._weights(x), products)
             else:
-                results = fold_table(packed, plan, layout, self._combine)
+                results = plan.table(packed, self._combine)
             nodes = results.index_select(0, inner)
         if places.shape[1]:
             b, c = nodes.chunk(2)
             self._triples = _Triples(x.index_select(0, rows[places[0]]), b, c, exists)
-        return spread(results, plan, layout, empty)
+        return plan.spread(results, layout.num_groups, empty)
 
     def _combine(self, a: Tensor, b: Tensor) -> Tensor:
         if self._kernel is not None:

@@ -12,8 +12,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from graphinv.aggr._kernels import GRUKernel, Kernel
-from graphinv.aggr._symmetric_kernels import GatedSumKernel, MaxMinKernel, MLPKernel
+from graphinv.aggr._kernels import GatedSumKernel, GRUKernel, Kernel, MaxMinKernel, MLPKernel
 from graphinv.errors import InputError
 
 __all__ = ["BinaryOp", "GRUOp", "GatedSumOp", "MLPOp", "MaxMinOp"]

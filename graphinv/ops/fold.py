@@ -1,7 +1,6 @@
 """Fold a learnable or any other associative operation over the rows of each segment, as a balanced tree.
 
-Level by level the neighbours 2i and 2i + 1 of a segment are combined, all segments at once, order kept; a
-last row without a neighbour waits. A segment of n rows costs n - 1 combined rows in ceil(log2 n) levels.
+A segment of n rows costs n - 1 combined rows in ceil(log2 n) levels, all segments at once, order kept.
 """
 
 from __future__ import annotations
@@ -12,7 +11,8 @@ import torch
 from torch import Tensor
 
 from graphinv.errors import InputError
-from graphinv.ops.pointer import check_ptr, repeat
+from graphinv.ops.pointer import check_ptr
+from graphinv.ops.tree import adjacent_tree
 
 __all__ = ["segment_fold"]
 
@@ -47,55 +47,14 @@ def segment_fold(x: Tensor, ptr: Tensor, combine: Callable[[Tensor, Tensor], Ten
     num_segments = ptr.numel() - 1
     if x.shape[0] == 0:
         return identity.expand(num_segments, *identity.shape).clone()
-    tree = _Tree(ptr)
-    rows = x
-    while tree.pairs:
-        left, right, single = tree.level()
-        combined = combine(rows.index_select(0, left), rows.index_select(0, right))
-        expected = [left.numel(), *x.shape[1:]]
-        if list(combined.shape) != expected:
-            raise InputError(f"combine must keep the shape {expected}, but returned {list(combined.shape)}")
-        rows = torch.cat([combined, rows.index_select(0, single)])
-    full = (tree.count > 0).view(-1, *[1] * identity.dim())
-    return torch.where(full, rows.index_select(0, tree.roots()), identity)
+    tree = adjacent_tree(ptr)
 
+    def same_shape(left: Tensor, right: Tensor) -> Tensor:
+        out = combine(left, right)
+        if out.shape != left.shape:
+            raise InputError(f"combine must keep the shape {list(left.shape)}, but returned {list(out.shape)}")
+        return out
 
-class _Tree:
-    """Where the rows of each segment lie between levels: all that were combined, then the single ones."""
-
-    def __init__(self, ptr: Tensor) -> None:
-        self.count = ptr.diff()  # [S] rows left per segment
-        self._sizes = self.count.cpu()  # the one read from an accelerator: it fixes the size of every level
-        self._head, self._head_start = self.count, ptr[:-1]  # [S] results per segment and where they begin
-        self._tail_start = ptr[:-1]  # [S] where the single row is
-
-    @property
-    def pairs(self) -> int:
-        """Number of rows the next level combines."""
-        return int((self._sizes // 2).sum())
-
-    def level(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the places of the left, right and single rows of this level, and go to the next."""
-        num_pairs, num_single = self.pairs, int((self._sizes % 2).sum())
-        half, odd = self.count // 2, self.count % 2
-        half_start, odd_start = half.cumsum(0) - half, odd.cumsum(0) - odd
-        segment = repeat(half, num_pairs)
-        position = 2 * (torch.arange(num_pairs, device=half.device) - half_start[segment])
-        alone = repeat(odd, num_single)
-        places = (
-            self._place(segment, position),
-            self._place(segment, position + 1),
-            self._place(alone, self.count[alone] - 1),
-        )
-        self.count, self._sizes = half + odd, self._sizes // 2 + self._sizes % 2
-        self._head, self._head_start, self._tail_start = half, half_start, num_pairs + odd_start
-        return places
-
-    def roots(self) -> Tensor:
-        """Return the place of the one row left of each segment, [S]; of an empty one, any place."""
-        segment = torch.arange(self.count.numel(), device=self.count.device)
-        return self._place(segment, torch.zeros_like(segment)) * (self.count > 0)
-
-    def _place(self, segment: Tensor, position: Tensor) -> Tensor:
-        head = self._head_start[segment] + position
-        return torch.where(position < self._head[segment], head, self._tail_start[segment])
+    results = tree.fold(x.index_select(0, tree.perm), same_shape)
+    dtype = torch.promote_types(results.dtype, identity.dtype)
+    return tree.spread(results.to(dtype), num_segments, identity.to(dtype))

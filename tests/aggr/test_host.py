@@ -10,8 +10,8 @@ from torch_geometric.nn import aggr as pyg
 from torch_geometric.nn.resolver import aggregation_resolver
 
 from graphinv.aggr import LCMAggregation, MonoidBankAggregation, PackedGRUAggregation, forget_layouts, register
-from graphinv.aggr._layout_cache import _kept
 from graphinv.aggr._pyg import _NAMED
+from graphinv.aggr.layout import _cache
 from graphinv.testing import assert_close, random_graphs
 
 AGGREGATORS = {
@@ -71,7 +71,7 @@ def test_all_layers_of_a_network_share_one_layout():
     x, edges, _, _ = graph()
     for layer in [SAGEConv(8, 8, aggr=LCMAggregation(8)) for _ in range(4)]:
         x = layer(x, edges)
-    assert len(_kept) == 1
+    assert len(_cache) == 1
 
 
 @pytest.mark.parametrize("name", AGGREGATORS)

@@ -7,9 +7,8 @@ import torch
 from torch.multiprocessing.reductions import StorageWeakRef
 
 from graphinv.aggr import GroupLayout, forget_layouts
-from graphinv.aggr._layout_cache import _kept, cached_layout
-from graphinv.aggr._static import pack_static
 from graphinv.aggr.base import find_layout
+from graphinv.aggr.layout import _cache, cached_layout
 from graphinv.errors import InputError
 
 SIZES = [[3, 0, 1, 7, 16, 2, 5], [1], [0, 0], [4, 4, 4, 4], [0, 1, 0], [33], [1] * 9 + [40], []]
@@ -66,7 +65,7 @@ def test_packed_rows_are_position_by_position_and_levels_pair_every_row_once(siz
 @pytest.mark.parametrize("pairing", ["strides", "neighbours"])
 def test_the_static_plan_says_the_same(sizes, pairing):
     layout = GroupLayout.from_index(index_of(sizes, True), dim_size=len(sizes), max_num_elements=max(sizes) + 3)
-    plan, static = layout.packed(pairing), pack_static(layout, pairing)
+    plan, static = layout.packed(pairing), layout.static_packed(pairing)
     assert torch.equal(plan.perm, static.perm) and torch.equal(plan.position, static.position)
     assert torch.equal(plan.groups, static.groups[: plan.groups.numel()])
     for position, count in enumerate(plan.batch_sizes.tolist()):
@@ -118,7 +117,7 @@ def test_the_cache_keeps_no_tensor_alive_and_is_never_fooled_by_reused_memory():
         memories.append(StorageWeakRef(index.untyped_storage()))
         assert find_layout(index, 1000, index, None, 7, None).counts[value % 7] == 1000
         del index
-    assert all(memory.expired() for memory in memories) and len(_kept) <= 16
+    assert all(memory.expired() for memory in memories) and len(_cache) <= 16
 
 
 def test_a_layout_does_not_change_with_the_index_it_was_made_of():
@@ -136,12 +135,12 @@ def test_another_dtype_in_the_same_memory_is_not_taken_for_an_index():
         find_layout(index, 2, index.view(torch.float64), None, 2, None)
 
 
-def test_inference_tensors_are_not_kept():
+def test_inference_tensors_are_not_cache():
     forget_layouts()
     with torch.inference_mode():
         index = torch.tensor([0, 1])
         layouts = [cached_layout(index, lambda: GroupLayout.from_index(index)) for _ in range(2)]
-    assert layouts[0] is not layouts[1] and not _kept
+    assert layouts[0] is not layouts[1] and not _cache
 
 
 @pytest.mark.parametrize(

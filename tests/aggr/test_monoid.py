@@ -16,8 +16,6 @@ from torch.autograd import gradcheck, gradgradcheck
 
 from graphinv.aggr._flow import CouplingFlow
 from graphinv.aggr._group_folds import complex_product, group_fold, truncated_product
-from graphinv.aggr._static import fold_static, longest, pack_static
-from graphinv.aggr._tree import spread
 from graphinv.aggr.layout import GroupLayout
 from graphinv.aggr.monoid import (
     ComplexProductMonoid,
@@ -322,9 +320,9 @@ def test_tree_of_bounded_levels_is_the_tree_of_exact_levels(sizes: list[int], sp
         exact = group_fold(x, layout, combine, identity)
         assert_close(exact, segment_fold(x, ptr, combine, identity), "another tree", tolerance=1e-12)
         if sum(sizes):
-            plan = pack_static(layout, "strides")
-            table = fold_static(x.index_select(0, plan.perm), plan, longest(layout), combine)
-            assert torch.equal(spread(table, plan, layout, identity), exact)
+            plan = layout.static_packed()
+            results = plan.fold(x.index_select(0, plan.perm), combine)
+            assert torch.equal(plan.spread(results, layout.num_groups, identity), exact)
 
 
 def test_vmap_and_functional_call_agree_with_plain_calls() -> None:

@@ -15,8 +15,7 @@ from torch.func import grad, jacrev
 
 from graphinv.aggr import LCMAggregation, _triton_gru
 from graphinv.aggr._kernels import GRUKernel
-from graphinv.aggr._static import pack_static
-from graphinv.aggr._tree import fold_on_triton, fold_table
+from graphinv.aggr._tree import fold_on_triton
 from graphinv.aggr.layout import GroupLayout
 from graphinv.ops import use_backend
 from graphinv.testing import assert_close
@@ -68,13 +67,13 @@ def layout_of(sizes):
 
 def fold(x, layout, given, products=None, static=False):
     """Return the results of the ranks."""
-    plan = pack_static(layout, "strides") if static else layout.packed()
+    plan = layout.static_packed() if static else layout.packed()
     fold_packed = fold_on_triton(GRUKernel, x) or plainly
-    return fold_packed(x.index_select(0, plan.perm), plan, layout, tuple(given), products)[: len(plan.groups)]
+    return fold_packed(x.index_select(0, plan.perm), plan, tuple(given), products)[: len(plan.groups)]
 
 
-def plainly(x, plan, layout, given, products):
-    return fold_table(x, plan, layout, lambda a, b: GRUKernel.plain(a, b, *given))
+def plainly(x, plan, given, products):
+    return plan.table(x, lambda a, b: GRUKernel.plain(a, b, *given))
 
 
 def module(hidden=5, dtype=torch.float32, **settings):
@@ -328,7 +327,7 @@ def test_compiled_without_a_break_the_kernels_run_forward_and_backward(bound):
 @pytest.mark.parametrize("static", [False, True])
 def test_the_compiler_is_told_the_truth_about_the_operators(static):
     layout = layout_of([5, 0, 2, 1])
-    plan = _triton_gru._Plan.of(pack_static(layout, "strides") if static else layout.packed(), layout)
+    plan = _triton_gru._Plan.of(layout.static_packed() if static else layout.packed())
     weight, bias = draw(24, 4).requires_grad_(), draw(16).requires_grad_()
     args = (draw(8, 4).requires_grad_(), weight, bias, *vars(plan).values(), torch.float32)
     tests = ("test_schema", "test_faketensor", "test_autograd_registration", "test_aot_dispatch_static")

@@ -7,7 +7,7 @@ import torch
 from torch.autograd import gradcheck, gradgradcheck
 
 from graphinv.errors import InputError
-from graphinv.ops._torch_sort import all_at_once
+from graphinv.ops._torch import all_at_once
 from graphinv.ops.columns import segment_sort_columns
 
 COUNTS = {

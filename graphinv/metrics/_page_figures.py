@@ -172,10 +172,10 @@ def _ends(x: str) -> list[str]:
 
 def _shares(name: str, data: Mapping[str, Any], key: str) -> list[float]:
     shares = [number(value) for value in data.get(key) or []]
-    known = [max(value, 0.0) for value in shares if value is not None]
-    if len(known) != len(shares):
+    finite = [max(value, 0.0) for value in shares if value is not None]
+    if len(finite) != len(shares):
         raise InputError(f"distribution {name!r}: expected finite shares of {key}, got {data[key]!r}")
-    return known
+    return finite
 
 
 def _spans(name: str, data: Mapping[str, Any], bins: int) -> list[tuple[float, float]]:
@@ -190,13 +190,13 @@ def _spans(name: str, data: Mapping[str, Any], bins: int) -> list[tuple[float, f
         each = width / bins
         return [(_LEFT + (k + 0.12) * each, _LEFT + (k + 0.88) * each) for k in range(bins)]
     edges = [number(edge) for edge in data["edges"]]
-    known = [edge for edge in edges if edge is not None]
-    rising = all(low < high for low, high in zip(known, known[1:], strict=False))
-    if not (len(known) == len(edges) == bins + 1 and rising and math.isfinite(known[-1] - known[0])):
+    finite = [edge for edge in edges if edge is not None]
+    rising = all(low < high for low, high in zip(finite, finite[1:], strict=False))
+    if not (len(finite) == len(edges) == bins + 1 and rising and math.isfinite(finite[-1] - finite[0])):
         raise InputError(
             f"distribution {name!r}: expected {bins + 1} rising edges of {bins} bars, got {data['edges']!r}"
         )
-    at = [_LEFT + width * (edge - known[0]) / (known[-1] - known[0]) for edge in known]
+    at = [_LEFT + width * (edge - finite[0]) / (finite[-1] - finite[0]) for edge in finite]
     return list(zip(at, at[1:], strict=False))
 
 

@@ -150,14 +150,14 @@ def short(value: object, digits: int = 3) -> str:
         >>> [short(x) for x in (1.9, 16.08, 0.000194, 12345.6, 3e-7, 0, None)]
         ['1.90', '16.1', '0.000194', '12,346', '3.00e-07', '0', '–']
     """
-    known = number(value)
-    if known is None:
+    finite = number(value)
+    if finite is None:
         return "–"
-    if known == 0:
+    if finite == 0:
         return "0"
-    if 999.5 <= abs(known) < 1e12:
-        return f"{known:,.0f}"
-    return f"{known:#.{digits}g}".rstrip(".")
+    if 999.5 <= abs(finite) < 1e12:
+        return f"{finite:,.0f}"
+    return f"{finite:#.{digits}g}".rstrip(".")
 
 
 def span(low: object, high: object) -> str:
@@ -207,7 +207,7 @@ def inline_svg(picture: str, prefix: str, label: str) -> str:
 
 def _harmless(attributes: dict[str, str], prefix: str) -> dict[str, str]:
     """Attributes without handlers, classes (the page has its own) and addresses outside of the picture."""
-    kept: dict[str, str] = {}
+    harmless: dict[str, str] = {}
     for key, value in attributes.items():
         name = "href" if key == _LINK else key
         if name.startswith(("{", "on")) or name == "class" or (name == "href" and not value.startswith("#")):
@@ -215,5 +215,5 @@ def _harmless(attributes: dict[str, str], prefix: str) -> dict[str, str]:
         value = _REFERENCE.sub(rf"url(#{prefix}\2)", value)
         if "url(" in _REFERENCE.sub("", value).lower():
             continue
-        kept[name] = prefix + value if name == "id" else f"#{prefix}{value[1:]}" if name == "href" else value
-    return kept
+        harmless[name] = prefix + value if name == "id" else f"#{prefix}{value[1:]}" if name == "href" else value
+    return harmless

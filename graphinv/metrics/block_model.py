@@ -108,9 +108,9 @@ def infer_blocks(graph: GraphBatch, seed: int = 0) -> Tensor:
     """
     adjacency = _adjacency(graph)
     order = torch.argsort(stable_colours(graph).cpu(), stable=True)
-    found = _minimise(adjacency[order][:, order], torch.Generator().manual_seed(seed))
-    blocks = torch.empty_like(found)
-    blocks[order] = found
+    labels = _minimise(adjacency[order][:, order], torch.Generator().manual_seed(seed))
+    blocks = torch.empty_like(labels)
+    blocks[order] = labels
     return blocks
 
 

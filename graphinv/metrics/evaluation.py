@@ -82,26 +82,26 @@ def evaluate(
     _check_options(plain, chosen, family=family, scaffolds=scaffolds, mcf=mcf)
     if train is None and isinstance(reference, GraphStore) and len(reference.indices("train")):
         train = reference
-    known = None if train is None else _side(train, "train", notes)
+    training = None if train is None else _side(train, "train", notes)
     test = None
     if isinstance(reference, GraphStore) and not len(reference.indices("test")):
         notes.append("the reference has no test split: it serves as training data only")
     elif reference is not None:
         test = _side(reference, "test", notes)
-    for name, other in (("reference", test), ("train", known)):
+    for name, other in (("reference", test), ("train", training)):
         if other is not None and isinstance(other, GraphBatch) != plain:
             kinds = ["graphs" if isinstance(x, GraphBatch) else "molecules" for x in (items, other)]
             raise InputError(f"samples are {kinds[0]} and {name} is {kinds[1]}; give both in one kind")
-    hashed = {"samples": items, "test": test, "train": known}
+    hashed = {"samples": items, "test": test, "train": training}
     options: dict[str, Any] = {"repeats": repeats, "seed": seed, "progress": progress}
     if isinstance(items, GraphBatch):
-        report = _graphs(items, test, known, chosen, family, options)
+        report = _graphs(items, test, training, chosen, family, options)
     else:
-        drawn = (samples.batch(samples.indices()), samples.vocabulary) if isinstance(samples, GraphStore) else None
+        graphs = (samples.batch(samples.indices()), samples.vocabulary) if isinstance(samples, GraphStore) else None
         second = None if scaffolds is None else _side(scaffolds, "test", notes)
         hashed["scaffolds"] = second
-        sides = {"test": test, "train": known, "scaffolds": second}
-        report = _molecules(items, sides, chosen if mcf is None else _with_filters(chosen, mcf), drawn, options)
+        sides = {"test": test, "train": training, "scaffolds": second}
+        report = _molecules(items, sides, chosen if mcf is None else _with_filters(chosen, mcf), graphs, options)
     report["warnings"] = [*notes, *report.get("warnings", ()), *_cautions(report)]
     report["provenance"] = {
         "graphinv": __version__,
@@ -150,37 +150,38 @@ def _with_filters(protocol: Protocol | None, mcf: Path) -> Protocol | None:
     return replace(protocol, molecules=replace(protocol.molecules, distances=distances))
 
 
-def _side(given: Any, split: Literal["test", "train"], notes: list[str]) -> list[str] | GraphBatch:
-    """One split of a store, or all of what is given; molecules as canonical SMILES, unreadable ones left out."""
-    if isinstance(given, GraphStore):
-        items, said = split_of(given, split, split)
-        notes += said
+def _side(source: Any, split: Literal["test", "train"], notes: list[str]) -> list[str] | GraphBatch:
+    """One split of a store, or all of what there is; molecules as canonical SMILES, unreadable ones left out."""
+    if isinstance(source, GraphStore):
+        items, more = split_of(source, split, split)
+        notes += more
         return items
-    items, said = as_samples(given, split)
-    notes += said
+    items, more = as_samples(source, split)
+    notes += more
     if isinstance(items, GraphBatch):
         return items
     from graphinv.mol import canonical_smiles
 
-    kept = [text for line in items if (text := canonical_smiles(line))]
-    if len(kept) < len(items):
-        notes.append(f"{split}: {len(items) - len(kept):,} of {len(items):,} lines are no molecule and were left out")
-    if not kept:
+    molecules = [text for line in items if (text := canonical_smiles(line))]
+    if len(molecules) < len(items):
+        bad = len(items) - len(molecules)
+        notes.append(f"{split}: {bad:,} of {len(items):,} lines are no molecule and were left out")
+    if not molecules:
         raise InputError(f"{split}: none of {len(items):,} lines is a molecule")
-    return kept
+    return molecules
 
 
 def _molecules(
-    items: list[str], sides: dict[str, Any], protocol: Protocol | None, drawn: Any, options: dict[str, Any]
+    items: list[str], sides: dict[str, Any], protocol: Protocol | None, graphs: Any, options: dict[str, Any]
 ) -> dict[str, Any]:
     rules = None if protocol is None else protocol.molecules
     if protocol is not None and rules is None:
         raise InputError(f"{protocol.name} judges plain graphs, and the samples are molecules; {_others('molecules')}")
-    report = {"kind": "molecules", **judge_molecules(items, References(**sides), rules, drawn=drawn, **options)}
+    report = {"kind": "molecules", **judge_molecules(items, References(**sides), rules, graphs=graphs, **options)}
     if protocol is None or rules is None:
         return report | {"protocol": None}
-    found = report["under_protocol"]["unique"]["count"] if rules.distinct else len(items)
-    unmet = _count_notes(found, rules.samples, rules.distinct)
+    count = report["under_protocol"]["unique"]["count"] if rules.distinct else len(items)
+    unmet = _count_notes(count, rules.samples, rules.distinct)
     unmet += _size_notes(len(sides[rules.against]), report["judged"], "molecules")
     return report | {"protocol": protocol.to_json() | {"met": not unmet, "unmet": unmet}}
 
@@ -194,8 +195,8 @@ def _graphs(
     report = {"kind": "graphs", **judge_graphs(items, test, train, rules, family=family, **options)}
     if protocol is None or rules is None:
         return report | {"protocol": None}
-    found = int((items.node_counts() > 0).sum())
-    unmet = _count_notes(found, rules.samples or test.num_graphs, False)
+    count = int((items.node_counts() > 0).sum())
+    unmet = _count_notes(count, rules.samples or test.num_graphs, False)
     unmet += _size_notes(test.num_graphs, items.num_graphs, "graphs")
     return report | {"protocol": protocol.to_json() | {"met": not unmet, "unmet": unmet}}
 
@@ -204,9 +205,9 @@ def _others(kind: str) -> str:
     return f"for {kind} there are {', '.join(name for name, p in PROTOCOLS.items() if getattr(p, kind) is not None)}"
 
 
-def _count_notes(found: int, asked: int, distinct: bool) -> list[str]:
+def _count_notes(count: int, asked: int, distinct: bool) -> list[str]:
     what = "distinct valid molecules" if distinct else "samples"
-    return [] if found == asked else [f"asks for {asked:,} {what}, got {found:,}: distances depend on their number"]
+    return [] if count == asked else [f"asks for {asked:,} {what}, got {count:,}: distances depend on their number"]
 
 
 def _size_notes(reference: int, samples: int, what: str) -> list[str]:
@@ -219,20 +220,20 @@ def _cautions(report: dict[str, Any]) -> list[str]:
     distances = report.get("distances") or {}
     inside, beyond = ([n for n, entry in distances.items() if entry[key]] for key in ("inside_floor", "beyond_floor"))
     small = [n for n, e in distances.items() if e["floor"] is not None and e["draws"] is None]
-    said = []
+    cautions = []
     if inside:
-        said.append(
+        cautions.append(
             f"inside the floor: {', '.join(inside)}; so many samples cannot be told from real data, and of two models "
             "inside the floor neither is better"
         )
     if beyond:
-        said.append(
+        cautions.append(
             f"beyond the floor: {', '.join(beyond)}; the samples are closer to the reference than real data are: look "
             "for copies of the reference"
         )
     if small:
-        said.append(f"{', '.join(small)}: real data are fewer than the samples, and not compared with them")
-    return said
+        cautions.append(f"{', '.join(small)}: real data are fewer than the samples, and not compared with them")
+    return cautions
 
 
 def _sha256(items: Sequence[str] | GraphBatch) -> str:

@@ -81,18 +81,18 @@ def judge_graphs(
     if protocol is not None and test is None:
         raise InputError("a protocol compares with test graphs, and there are none; give reference")
     warnings: list[str] = report["warnings"]
-    drawn = _with_nodes(samples, "samples", warnings)
+    ours = _with_nodes(samples, "samples", warnings)
     test, train = (_with_nodes(x, name, warnings) for x, name in ((test, "test"), (train, "train")))
     if protocol is not None:
         report["distances"] = {}
-        if drawn is None or test is None:
+        if ours is None or test is None:
             warnings.append("no distances: no sample, or no test graph, has a node")
         else:
-            found = _compare(drawn, test, train, protocol, repeats, seed, progress)
-            report |= found | {"warnings": warnings + found["warnings"]}
+            compared = _compare(ours, test, train, protocol, repeats, seed, progress)
+            report |= compared | {"warnings": warnings + compared["warnings"]}
     reference = test if test is not None else train
-    if reference is not None and drawn is not None:
-        report["distributions"] = _distributions(drawn, reference)
+    if reference is not None and ours is not None:
+        report["distributions"] = _distributions(ours, reference)
     return report | {"family": family, "definitions": DEFINITIONS}
 
 
@@ -124,8 +124,8 @@ def _counts(samples: GraphBatch, train: GraphBatch | None, family: str | None, p
     report["unique"] = rate(int(first.sum()), total)
     new = torch.ones(total, dtype=torch.bool)
     if train is not None:
-        found, more = matches(samples, train, progress=progress)
-        new, undecided = ~found, undecided + more
+        same, more = matches(samples, train, progress=progress)
+        new, undecided = ~same, undecided + more
     report["novel"] = None if train is None else rate(int(new.sum()), total)
     report["vun"] = None if train is None or family is None else rate(int((good & first & new).sum()), total)
     if undecided:
@@ -135,12 +135,12 @@ def _counts(samples: GraphBatch, train: GraphBatch | None, family: str | None, p
 
 def _failures(joined: Tensor, good: Tensor, family: str | None) -> list[dict[str, Any]]:
     reasons = [("not connected", ~joined)] + ([] if family is None else [(f"no {family} graph", joined & ~good)])
-    found = [
+    failures = [
         {"reason": r, "count": int(x.sum()), "examples": [f"graph {k}" for k in x.nonzero()[:_EXAMPLES, 0].tolist()]}
         for r, x in reasons
         if bool(x.any())
     ]
-    return sorted(found, key=lambda entry: -int(str(entry["count"])))
+    return sorted(failures, key=lambda entry: -int(str(entry["count"])))
 
 
 def _compare(

@@ -60,8 +60,8 @@ def isomorphism_classes(graphs: GraphBatch, search_limit: int = _LIMIT, progress
     Example:
         >>> import networkx as nx
         >>> hexagon, triangles = nx.cycle_graph(6), nx.disjoint_union(nx.cycle_graph(3), nx.cycle_graph(3))
-        >>> found = isomorphism_classes(GraphBatch.from_networkx([hexagon, triangles, nx.cycle_graph(6)]))
-        >>> found.label.tolist(), found.undecided
+        >>> classes = isomorphism_classes(GraphBatch.from_networkx([hexagon, triangles, nx.cycle_graph(6)]))
+        >>> classes.label.tolist(), classes.undecided
         ([0, 1, 0], 0)
     """
     pool = _Pool(graphs, search_limit, {})
@@ -89,8 +89,8 @@ def matches(
     Example:
         >>> import networkx as nx
         >>> train = GraphBatch.from_networkx([nx.path_graph(3), nx.star_graph(3)])
-        >>> found, undecided = matches(GraphBatch.from_networkx([nx.star_graph(2), nx.cycle_graph(3)]), train)
-        >>> found.tolist(), undecided
+        >>> same, undecided = matches(GraphBatch.from_networkx([nx.star_graph(2), nx.cycle_graph(3)]), train)
+        >>> same.tolist(), undecided
         ([True, False], 0)
     """
     codes: dict[Hashable, int] = {}

@@ -103,8 +103,8 @@ def nspdk_mmd(samples: Features, reference: Features) -> Comparison:
         >>> round(nspdk_mmd(nspdk_features(both), nspdk_features(carbon)).value, 12)
         0.5
     """
-    known, column = torch.unique(torch.cat([samples.ids, reference.ids]), return_inverse=True)
-    width, split = known.numel(), samples.ids.numel()
+    distinct, column = torch.unique(torch.cat([samples.ids, reference.ids]), return_inverse=True)
+    width, split = distinct.numel(), samples.ids.numel()
     mean = torch.bincount(column[split:], weights=reference.values, minlength=width) / max(reference.count, 1)
     # In the order of columns the sums below stay in the cache.
     column, order = torch.sort(column[:split])
@@ -224,9 +224,9 @@ def _simple_edges(graphs: GraphBatch) -> tuple[Tensor, Tensor, Tensor]:
     """Source, target and label of the edges without loops, in the order of their sources."""
     source, target = graphs.edge_index
     label = torch.zeros_like(source) if graphs.edge_attr is None else graphs.edge_attr.long()
-    kept = torch.sort(source, stable=True).indices
-    kept = kept[(source != target)[kept]]
-    source, target, label = source[kept], target[kept], label[kept]
+    order = torch.sort(source, stable=True).indices
+    order = order[(source != target)[order]]
+    source, target, label = source[order], target[order], label[order]
     there, back = _hash(source, target, label).sort().values, _hash(target, source, label).sort().values
     if not torch.equal(there, back) or bool((there.diff() == 0).any()):
         raise InputError("expected each edge once in both directions with one label; coalesce the edges first")

@@ -122,16 +122,16 @@ def _header(report: Mapping[str, Any], title: str) -> str:
     under = f"under the protocol <strong>{name}</strong>" if protocol else "under no named protocol"
     parts = [f"<header>\n<h1>{text(title)}</h1>", f'<p class="lead">{samples:,} {noun}, judged {under}.</p>']
     facts = {"It fixes": protocol.get("says"), "Source": protocol.get("source"), "Family": report.get("family")}
-    said = [f"{word}: {fact}." for word, fact in facts.items() if fact]
-    parts += [f'<p class="muted">{text(" ".join(said))}</p>'] if said else []
+    sentences = [f"{word}: {fact}." for word, fact in facts.items() if fact]
+    parts += [f'<p class="muted">{text(" ".join(sentences))}</p>'] if sentences else []
     if protocol.get("met") is False:
         parts.append(
             f'<div class="note" role="note"><p><strong>The protocol {name} is not met.</strong> '
             "Do not set these figures beside its tables.</p>" + _items(protocol.get("unmet") or []) + "</div>"
         )
     if report.get("warnings"):
-        heard = '<div class="note" role="note"><p><strong>Before you read the figures</strong></p>'
-        parts.append(heard + _items(report["warnings"]) + "</div>")
+        heading = '<div class="note" role="note"><p><strong>Before you read the figures</strong></p>'
+        parts.append(heading + _items(report["warnings"]) + "</div>")
     return "\n".join(part for part in parts if part) + "\n</header>"
 
 
@@ -169,8 +169,8 @@ def _rates(report: Mapping[str, Any]) -> str:
     rows = [rate_row(name, rate) for name, rate in [*_under_protocol(report).items(), *plain.items()]]
     if not rows:
         return ""
-    said = '<p class="muted">Bars from 0 to 100%, across them the 95% interval; counts below the intervals.</p>'
-    return _section("Rates", said, f'<ul class="rows">{"".join(rows)}</ul>')
+    legend = '<p class="muted">Bars from 0 to 100%, across them the 95% interval; counts below the intervals.</p>'
+    return _section("Rates", legend, f'<ul class="rows">{"".join(rows)}</ul>')
 
 
 def _label(key: str, distance: Mapping[str, Any]) -> str:
@@ -184,7 +184,7 @@ def _distances(part: Mapping[str, Any]) -> str:
     if not distances:
         return ""
     rows = [distance_row(_label(key, distance), distance) for key, distance in distances.items()]
-    said = '<p class="muted">Each on its own scale from 0; lower is better where nothing else is said.</p>'
+    legend = '<p class="muted">Each on its own scale from 0; lower is better where nothing else is said.</p>'
     head = "Distance|Value|95% interval|Floor|Real draws ± spread|Ratio|Samples|Reference|Note".split("|")
     body = "".join(_distance_cells(_label(key, distance), distance) for key, distance in distances.items())
     table = (
@@ -192,7 +192,7 @@ def _distances(part: Mapping[str, Any]) -> str:
         + "".join(f'<th scope="col">{name}</th>' for name in head)
         + f"</tr></thead><tbody>{body}</tbody></table></div>"
     )
-    return _section("Distances to the reference", said, FLOOR_KEY, f'<ul class="rows">{"".join(rows)}</ul>', table)
+    return _section("Distances to the reference", legend, FLOOR_KEY, f'<ul class="rows">{"".join(rows)}</ul>', table)
 
 
 def _distance_cells(name: str, distance: Mapping[str, Any]) -> str:
@@ -216,8 +216,8 @@ def _distance_cells(name: str, distance: Mapping[str, Any]) -> str:
 
 def _distributions(part: Mapping[str, Any]) -> str:
     """A chart for every distribution."""
-    known = [(name, _table(part, name)) for name, value in part.items() if value is not None]
-    charts = [distribution(name, data, k) for k, (name, data) in enumerate(known, 1)]
+    parts = [(name, _table(part, name)) for name, value in part.items() if value is not None]
+    charts = [distribution(name, data, k) for k, (name, data) in enumerate(parts, 1)]
     if not any(charts):
         return ""
     return _section("Distributions", SHARE_KEY, f'<div class="charts">{"".join(charts)}</div>')
@@ -226,8 +226,8 @@ def _distributions(part: Mapping[str, Any]) -> str:
 def _pictures(kind: str, pictures: str | None) -> str:
     if pictures is None:
         return ""
-    drawn = inline_svg(pictures, "picture-", f"Drawings of {kind} among the samples")
-    scroll = f'<div class="pictures" role="region" aria-label="Drawings of {kind}" tabindex="0">{drawn}</div>'
+    picture = inline_svg(pictures, "picture-", f"Drawings of {kind} among the samples")
+    scroll = f'<div class="pictures" role="region" aria-label="Drawings of {kind}" tabindex="0">{picture}</div>'
     return _section(f"Some of the {kind}", scroll)
 
 

@@ -54,7 +54,7 @@ class MoleculeSet:
     Args:
         smiles: canonical valid SMILES.
         texts: of samples, all of them as they were sampled, unreadable ones too.
-        drawn: of samples that were graphs: these, and what their types mean.
+        graphs: of samples that were graphs: these, and what their types mean.
         progress: show bars.
 
     Example:
@@ -65,7 +65,7 @@ class MoleculeSet:
 
     smiles: Sequence[str]
     texts: Sequence[str] | None = None
-    drawn: tuple[GraphBatch, Vocabulary] | None = None
+    graphs: tuple[GraphBatch, Vocabulary] | None = None
     progress: bool = True
     _features: dict[object, Any] = field(default_factory=dict, init=False, repr=False)
 
@@ -209,8 +209,8 @@ _CUTS = {"frag": _fragments, "scaf": _scaffolds}
 
 
 def _stability(side: MoleculeSet) -> Stability | None:
-    if side.drawn is not None:
-        return graph_stability(*side.drawn)
+    if side.graphs is not None:
+        return graph_stability(*side.graphs)
     return None if side.texts is None else stability(side.texts, progress=side.progress)
 
 

@@ -110,8 +110,8 @@ def reference_statistics(smiles: Sequence[str], progress: bool = True) -> Statis
         raise InputError(f"a covariance needs at least 2 molecules, got {len(smiles)}")
 
     def make() -> dict[str, Tensor]:
-        made = Statistics.of(chemnet_activations(smiles, progress))
-        return {"mean": made.mean, "covariance": made.covariance}
+        statistics = Statistics.of(chemnet_activations(smiles, progress))
+        return {"mean": statistics.mean, "covariance": statistics.covariance}
 
     tensors = load_or_make("chemnet", digest(sorted(smiles), _device()), make)
     return Statistics(tensors["mean"], tensors["covariance"], len(smiles))

@@ -61,7 +61,7 @@ def judge_molecules(
     references: References,
     protocol: MoleculeProtocol | None,
     *,
-    drawn: tuple[GraphBatch, Vocabulary] | None = None,
+    graphs: tuple[GraphBatch, Vocabulary] | None = None,
     repeats: int = 100,
     seed: int = 0,
     progress: bool = True,
@@ -70,7 +70,7 @@ def judge_molecules(
 
     Args:
         smiles: as sampled.
-        drawn: the samples as graphs, where hydrogens are nodes that SMILES do not keep.
+        graphs: the samples as graphs, where hydrogens are nodes that SMILES do not keep.
 
     Raises:
         InputError: there is no sample, the protocol needs a reference that is not given, or a metric refuses.
@@ -92,7 +92,7 @@ def judge_molecules(
         why = f"{len(molecules)} of {len(smiles):,} samples are molecules to judge, and a distance needs two"
         report |= {"distances": {}, "warnings": [f"no distances: {why}"]}
     else:
-        samples = MoleculeSet(molecules, smiles, drawn, progress)
+        samples = MoleculeSet(molecules, smiles, graphs, progress)
         options = {"repeats": repeats, "seed": seed, "progress": progress}
         report |= _compare(samples, sides, stand_in, protocol.distances, options)
     reference = references.test if references.test is not None else references.train
@@ -203,14 +203,14 @@ def _distributions(molecules: Sequence[str], reference: Sequence[str] | None, pr
         if name in MOSES_PROPERTIES:
             values = [of[name].numpy() for of in numbers]
             edges = np.histogram_bin_edges(np.concatenate(values), bins=_BINS)
-            found = [np.histogram(each, bins=edges)[0] / len(each) for each in values]
+            shares = [np.histogram(each, bins=edges)[0] / len(each) for each in values]
             axis: dict[str, Any] = {"edges": edges.tolist()}
         else:
             labels = list(dict.fromkeys(label for of in counts for label in of[name]))
-            found = [np.array([of[name].get(label, 0) for label in labels]) for of in counts]
-            found = [each / max(1, each.sum()) for each in found]
+            shares = [np.array([of[name].get(label, 0) for label in labels]) for of in counts]
+            shares = [each / max(1, each.sum()) for each in shares]
             axis = {"labels": labels}
-        shares = [each.tolist() for each in found]
+        shares = [each.tolist() for each in shares]
         result[name] = {"title": title, "unit": unit, **axis, "samples": shares[0]}
         result[name]["reference"] = shares[1] if reference is not None else None
     return result

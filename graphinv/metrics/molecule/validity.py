@@ -76,11 +76,11 @@ class _Tally:
 
     def failures(self) -> list[dict[str, Any]]:
         """Reasons, the most frequent first, with the shortest examples."""
-        found = [
+        entries = [
             {"reason": reason, "count": texts.total(), "examples": sorted(texts, key=lambda t: (len(t), t))[:_EXAMPLES]}
             for reason, texts in self.failing.items()
         ]
-        return sorted(found, key=lambda entry: (-entry["count"], entry["reason"]))
+        return sorted(entries, key=lambda entry: (-entry["count"], entry["reason"]))
 
 
 def molecule_report(
@@ -122,8 +122,8 @@ def molecule_report(
     report["unique"] = rate(len(unique), len(tally.canonical)) | {"rate_of_samples": len(unique) / total}
     report["novel"] = None
     if train is not None:
-        known = set(train) if train_is_canonical else {canonical_smiles(line) for line in train}
-        report["novel"] = rate(len(unique - known), len(unique))
+        canonical = set(train) if train_is_canonical else {canonical_smiles(line) for line in train}
+        report["novel"] = rate(len(unique - canonical), len(unique))
     report["repair_edits"] = tally.edits
     report["atoms"] = {atom_label(*atom): count for atom, count in sorted(tally.atoms.items())}
     report["failures"] = tally.failures()

@@ -18,7 +18,7 @@ from graphinv._processes import process_pool, worker_count
 from graphinv.errors import InputError
 from graphinv.metrics.cache import digest, load_or_make
 
-__all__ = ["each", "remembered"]
+__all__ = ["each", "load_or_measure"]
 
 T = TypeVar("T")
 _CHUNK = 250
@@ -62,7 +62,7 @@ def each(
     return results
 
 
-def remembered(
+def load_or_measure(
     kind: str, smiles: Sequence[str], make: Callable[[], dict[str, Tensor]], *settings: object
 ) -> dict[str, Tensor]:
     """Return what ``make`` computes of many molecules, from the cache where RDKit of this version has computed it."""

@@ -19,13 +19,13 @@ from graphinv.graphs import GraphBatch
 from graphinv.metrics.comparison import Comparison
 from graphinv.metrics.distance import Distance, Undefined
 from graphinv.metrics.molecule import guacamol
-from graphinv.metrics.molecule._map import remembered
+from graphinv.metrics.molecule._map import load_or_measure
 from graphinv.metrics.molecule.fcd import Statistics, chemnet_activations, fcd_distance, reference_statistics
 from graphinv.metrics.molecule.filters import PAINS_ONLY, passes
 from graphinv.metrics.molecule.fingerprints import fingerprints, internal_diversity, snn
 from graphinv.metrics.molecule.fragments import cosine, fragments, scaffolds, totals
 from graphinv.metrics.molecule.labelled import labelled_graphs
-from graphinv.metrics.molecule.properties import MOSES_PROPERTIES, kept_properties, wasserstein
+from graphinv.metrics.molecule.properties import MOSES_PROPERTIES, load_properties, wasserstein
 from graphinv.metrics.molecule.stability import Stability, graph_stability, stability
 from graphinv.metrics.nspdk import Features, nspdk_features, nspdk_mmd
 
@@ -190,7 +190,7 @@ def _statistics(side: MoleculeSet) -> Statistics:
 
 
 def _properties(side: MoleculeSet) -> dict[str, Tensor]:
-    return kept_properties(side.smiles, progress=side.progress)
+    return load_properties(side.smiles, progress=side.progress)
 
 
 def _prints(side: MoleculeSet) -> Tensor:
@@ -230,7 +230,7 @@ def _reference_parts(side: MoleculeSet) -> dict[str, Tensor]:
             result[name], result[name + "_counts"] = _pack(totals(side.feature(cut)))
         return result
 
-    return remembered("moses", side.smiles, make)
+    return load_or_measure("moses", side.smiles, make)
 
 
 def _pack(counts: dict[str, int]) -> tuple[Tensor, Tensor]:

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from graphinv.metrics.comparison import Comparison
 from graphinv.metrics.distance import Undefined
-from graphinv.metrics.molecule._map import remembered
+from graphinv.metrics.molecule._map import load_or_measure
 from graphinv.metrics.molecule.fingerprints import fingerprints, nearest
-from graphinv.metrics.molecule.properties import GUACAMOL_DESCRIPTORS, kept_properties
+from graphinv.metrics.molecule.properties import GUACAMOL_DESCRIPTORS, load_properties
 
 __all__ = ["fcd_score", "guacamol_reference", "kl_score"]
 
@@ -75,7 +75,7 @@ def kl_score(
     """
     samples, reference = list(dict.fromkeys(samples)), list(dict.fromkeys(guacamol_reference(reference)))
     ours = _descriptors(samples, workers, progress)
-    theirs = remembered("guacamol", reference, lambda: _descriptors(reference, workers, progress))
+    theirs = load_or_measure("guacamol", reference, lambda: _descriptors(reference, workers, progress))
     parts = [
         (_continuous(theirs[name], ours[name], name) if name in _CONTINUOUS else _discrete(theirs[name], ours[name]))
         for name in (*GUACAMOL_DESCRIPTORS, _SIMILARITY)
@@ -98,7 +98,7 @@ def fcd_score(fcd: Comparison) -> Comparison:
 
 
 def _descriptors(smiles: Sequence[str], workers: int | None, progress: bool) -> dict[str, Tensor]:
-    result = kept_properties(smiles, GUACAMOL_DESCRIPTORS, workers=workers, progress=progress)
+    result = load_properties(smiles, GUACAMOL_DESCRIPTORS, workers=workers, progress=progress)
     prints = fingerprints(smiles, _BITS, workers=workers, progress=progress)
     return result | {_SIMILARITY: nearest(prints, progress=progress) if smiles else torch.zeros(0).double()}
 

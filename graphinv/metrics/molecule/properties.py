@@ -15,10 +15,10 @@ from torch import Tensor
 
 from graphinv.errors import InputError
 from graphinv.metrics.comparison import Comparison
-from graphinv.metrics.molecule._map import each, remembered
+from graphinv.metrics.molecule._map import each, load_or_measure
 from graphinv.mol.descriptors import descriptor
 
-__all__ = ["GUACAMOL_DESCRIPTORS", "MOSES_PROPERTIES", "kept_properties", "properties", "wasserstein"]
+__all__ = ["GUACAMOL_DESCRIPTORS", "MOSES_PROPERTIES", "load_properties", "properties", "wasserstein"]
 
 MOSES_PROPERTIES = ("log_p", "sa", "qed", "weight")
 _STORED = {"log_p": "logp", "weight": "mw"}  # MOSES's names and those of columns of a store
@@ -70,7 +70,7 @@ def properties(
     return {name: table[:, column].contiguous() for column, name in enumerate(names)}
 
 
-def kept_properties(
+def load_properties(
     smiles: Sequence[str],
     names: Sequence[str] = MOSES_PROPERTIES,
     *,
@@ -82,7 +82,7 @@ def kept_properties(
     def make() -> dict[str, Tensor]:
         return properties(smiles, names, workers=workers, progress=progress)
 
-    return remembered("properties", smiles, make, *names)
+    return load_or_measure("properties", smiles, make, *names)
 
 
 def wasserstein(x: Tensor, y: Tensor) -> Comparison:

@@ -192,12 +192,12 @@ def _digest(side: MoleculeSet) -> str:
 
 def _distributions(molecules: Sequence[str], reference: Sequence[str] | None, progress: bool) -> dict[str, Any]:
     """What samples and reference look like: shares over the same labels or bins."""
-    from graphinv.metrics.molecule.properties import MOSES_PROPERTIES, kept_properties
+    from graphinv.metrics.molecule.properties import MOSES_PROPERTIES, load_properties
     from graphinv.metrics.molecule.statistics import statistics
 
     sets = [molecules] if reference is None else [molecules, reference]
     counts = [statistics(smiles, progress=progress) for smiles in sets]
-    numbers = [kept_properties(smiles, progress=progress) for smiles in sets]
+    numbers = [load_properties(smiles, progress=progress) for smiles in sets]
     result: dict[str, Any] = {}
     for name, (title, unit) in _PICTURES.items():
         if name in MOSES_PROPERTIES:

@@ -17,7 +17,7 @@ from graphinv.metrics.comparison import interval
 from graphinv.metrics.molecule.properties import (
     GUACAMOL_DESCRIPTORS,
     MOSES_PROPERTIES,
-    kept_properties,
+    load_properties,
     properties,
     wasserstein,
 )
@@ -71,7 +71,7 @@ def test_workers_and_the_cache_change_nothing(monkeypatch: pytest.MonkeyPatch, t
     alone = properties(many, ["weight"], workers=1)["weight"]
     torch.testing.assert_close(properties(many, ["weight"], workers=2)["weight"], alone, rtol=0, atol=0)
     for _ in range(2):
-        torch.testing.assert_close(kept_properties(many, ["weight"])["weight"], alone, rtol=0, atol=0)
+        torch.testing.assert_close(load_properties(many, ["weight"])["weight"], alone, rtol=0, atol=0)
     assert len(list(tmp_path.rglob("*.safetensors"))) == 1
 
 

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -121,24 +122,29 @@ def test_every_row_of_a_long_segment_counts_once_wherever_it_begins(offset, leng
 
 @pytest.mark.triton
 @pytest.mark.usefixtures("triton")
-@pytest.mark.parametrize("width", [0, 5])
-@pytest.mark.parametrize("counts", [[], [0], [0, 0, 0]], ids=str)
 @pytest.mark.parametrize("reduce", REDUCTIONS)
-def test_nothing_reduces_to_nothing(reduce, counts, width):
-    x = make_rows(counts, width).requires_grad_()
-    out = segment_reduce(x, make_ptr(counts), reduce)
-    assert torch.equal(out, torch.full_like(out, -torch.inf if reduce == "logsumexp" else 0))
-    out.sum().backward()
-    assert out.shape == (len(counts), width) and x.grad.shape == x.shape
+def test_nothing_reduces_to_nothing(reduce):
+    for counts, width in product(([], [0], [0, 0, 0]), (0, 5)):
+        x = make_rows(counts, width).requires_grad_()
+        out = segment_reduce(x, make_ptr(counts), reduce)
+        assert torch.equal(out, torch.full_like(out, -torch.inf if reduce == "logsumexp" else 0))
+        out.sum().backward()
+        assert out.shape == (len(counts), width) and x.grad.shape == x.shape
 
 
 @pytest.mark.triton
 @pytest.mark.usefixtures("triton")
 @pytest.mark.parametrize("reduce", ["sum", "min", "max", "softmax"])
-@pytest.mark.parametrize("place", [0, 1, CHUNK, 2 * CHUNK + 40])
 @pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")  # numpy's, in the interpreter: inf - inf
 @pytest.mark.parametrize(
-    "special", [[torch.nan], [torch.inf], [-torch.inf], [torch.inf, -torch.inf], [torch.nan, torch.inf]]
+    ("place", "special"),
+    [
+        *(
+            (CHUNK, s)
+            for s in ([torch.nan], [torch.inf], [-torch.inf], [torch.inf, -torch.inf], [torch.nan, torch.inf])
+        ),
+        *((place, [value]) for place in (0, 1, 2 * CHUNK + 40) for value in (torch.nan, -torch.inf)),
+    ],
 )
 def test_nan_and_infinity_are_found_in_every_chunk(reduce, place, special):
     counts = [5, 2 * CHUNK + 60, 50]

@@ -29,7 +29,7 @@ _HOME = {
     "TrainConfig": "graphinv.training",
     "Vocabulary": "graphinv.data",
     "block_order": "graphinv.diffusion",
-    "build": "graphinv.pipeline",
+    "build": "graphinv.sources",
     "evaluate": "graphinv.metrics.evaluation",
     "load": "graphinv.pipeline",
     "train": "graphinv.training",
@@ -49,7 +49,8 @@ if TYPE_CHECKING:
     from graphinv.metrics.evaluation import evaluate
     from graphinv.models import GDSS, PARD, GraphGenerator
     from graphinv.mol import MoleculeCodec
-    from graphinv.pipeline import MoleculeGenerator, Samples, build, load
+    from graphinv.pipeline import MoleculeGenerator, Samples, load
+    from graphinv.sources import build
     from graphinv.training import TrainConfig, train
 
 __all__ = [

@@ -1,8 +1,7 @@
-"""What a chemist types: build a store, load a trained model, draw molecules or graphs.
+"""What a chemist types: load a trained model, draw molecules or graphs.
 
-``build`` takes whatever graphs come as; ``load`` returns a trained generator with the labels of its training data.
-Molecules come out as generated: what cannot be one is an invalid SMILES, not a missing line, and a repair is asked for
-and counted.
+``load`` returns a trained generator with the labels of its training data. Molecules come out as generated: what cannot
+be one is an invalid SMILES, not a missing line, and a repair is asked for and counted.
 """
 
 from __future__ import annotations
@@ -10,10 +9,9 @@ from __future__ import annotations
 import os
 import time
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,12 +19,11 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from graphinv.data import GraphStore, Vocabulary, apply_split, build_graphs, file_sha256, is_graph_file, read_smiles
-from graphinv.data.manifests import list_datasets, load_manifest
+from graphinv.data import Vocabulary
 from graphinv.errors import CheckpointError, InputError
 from graphinv.graphs import GraphBatch
-from graphinv.models import Callback, GraphGenerator, ordered_store
-from graphinv.mol import MoleculeCodec, Rejects, build_dataset, build_store, repair_smiles
+from graphinv.models import Callback, GraphGenerator
+from graphinv.mol import MoleculeCodec, repair_smiles
 
 __all__ = [
     "GraphSamples",
@@ -34,163 +31,12 @@ __all__ = [
     "Repair",
     "Samples",
     "TrainedGenerator",
-    "build",
     "load",
     "load_generator",
     "sample_graphs",
 ]
 
 Repair = Literal["none", "charges", "valence"]
-
-_SPLIT = "random:0.8/0.1/0.1:0"
-_BONDS = ("single", "double", "triple")
-_OF_MOLECULES = {  # settings of build, with their flags at the command line
-    "scheme": "--atoms",
-    "vocabulary": "--vocabulary",
-    "hydrogens": "--hydrogens",
-    "max_nodes": "--max-atoms",
-    "rejects_path": "--rejects",
-}
-
-
-def build(
-    source: Any,
-    *,
-    split: str | None = None,
-    max_hops: int | None = None,
-    column: str | int = "smiles",
-    header: bool = True,
-    scheme: str | None = None,
-    vocabulary: Vocabulary | Sequence[str] | None = None,
-    hydrogens: bool = False,
-    max_nodes: int | None = None,
-    workers: int | None = None,
-    rejects_path: str | os.PathLike[str] | None = None,
-    progress: bool = True,
-) -> tuple[GraphStore, Rejects | str]:
-    """Build the store of a data set, a file, lines of SMILES or graphs; return it and what was read.
-
-    Args:
-        source: the name of a known data set (smallmol, qm9, planar, ...) or the path of a manifest (.toml); the path
-            of a file of molecules (.smi, .csv, .tsv, .txt, each also .gz; "-" is standard input) or of plain graphs
-            (.g6, .s6, .pkl, .pt), several files of molecules as a list of ``pathlib.Path``; lines of SMILES, any
-            iterable of str; or graphs: a ``GraphBatch``, networkx graphs or PyG ``Data``, one or a list.
-        split: a rule of ``graphinv.data.split_ids``; None is the published rule of a data set, the splits that a file
-            names, else random:0.8/0.1/0.1:0.
-        max_hops: H; the generation blocks of every node by this order go into the store.
-        column, header: of a table, as in ``graphinv.data.read_smiles``.
-        scheme, hydrogens, max_nodes, workers, rejects_path: of molecules, as in ``graphinv.mol.build_store``.
-        vocabulary: the atoms allowed, such as ["C", "N", "O"]; inferred if None.
-        progress: show bars.
-
-    Returns:
-        the store, and what was read: ``Rejects`` of molecules (lines, kept, counts by reason), a line of graphs.
-
-    Raises:
-        InputError: there is no such source, it holds nothing, or a setting does not fit it.
-        DownloadError: a file of a data set is neither at hand nor to be had.
-
-    Example:
-        >>> store, rejects = build(["CCO", "C1CC1", "C1CC"], split="none", workers=1, progress=False)
-        >>> len(store), rejects.counts
-        (2, {'unparsable': 1})
-        >>> import networkx
-        >>> store, told = build([networkx.path_graph(3), networkx.cycle_graph(4)], split="none")
-        >>> store.node_counts().tolist(), told
-        ([3, 4], '2 graphs')
-    """
-    settings = {
-        "scheme": scheme,
-        "vocabulary": vocabulary,
-        "hydrogens": hydrogens,
-        "max_nodes": max_nodes,
-        "rejects_path": rejects_path,
-    }
-    store: GraphStore
-    told: Rejects | str
-    items, files = _items(source)
-    if files and any(_holds_graphs(file) for file in files):
-        if len(files) > 1:
-            raise InputError(f"a store of graphs is built from one file or data set, got {', '.join(files)}")
-        _refuse(settings, files[0])
-        store, told = build_graphs(files[0], split=split, progress=progress)
-    elif isinstance(items, GraphBatch):
-        _refuse(settings, "the source")
-        store, told = _store_of(items, split or _SPLIT)
-    else:
-        if vocabulary is not None and not isinstance(vocabulary, Vocabulary):
-            settings["vocabulary"] = Vocabulary(tuple(vocabulary), _BONDS, scheme or "element")
-        settings |= {"workers": workers, "progress": progress}
-        store, told = _molecules(items, files, split, column, header, settings)
-    return (store if max_hops is None else ordered_store(store, max_hops, progress=progress)), told
-
-
-def _items(source: Any) -> tuple[Any, list[str]]:
-    """Return graphs as a batch, or lines of SMILES, or None and the names of files and data sets."""
-    if isinstance(source, (str, os.PathLike)):
-        return None, [os.fspath(source)]
-    if isinstance(source, GraphBatch):
-        return source, []
-    if hasattr(source, "edge_index"):  # PyG
-        return GraphBatch.from_pyg(source), []
-    if hasattr(source, "nodes") and hasattr(source, "edges"):  # networkx
-        return GraphBatch.from_networkx([source]), []
-    if not isinstance(source, Iterable):
-        raise InputError(f"expected a file, a data set, lines of SMILES or graphs, got {type(source).__name__}")
-    rest = iter(source)
-    first = next(rest, None)
-    if first is None:
-        raise InputError("there is nothing to build a store of: the source is empty")
-    if isinstance(first, str):
-        return chain([first], rest), []
-    every = [first, *rest]
-    if all(isinstance(item, os.PathLike) for item in every):
-        return None, [os.fspath(item) for item in every]
-    if all(isinstance(item, GraphBatch) for item in every):
-        return GraphBatch.from_graphs(every), []
-    if hasattr(first, "edge_index"):
-        return GraphBatch.from_pyg(every), []
-    if hasattr(first, "nodes") and hasattr(first, "edges"):
-        return GraphBatch.from_networkx(every), []
-    raise InputError(f"expected lines of SMILES, paths or graphs, got a list of {type(first).__name__}")
-
-
-def _holds_graphs(source: str) -> bool:
-    known = source in list_datasets() or source.endswith(".toml")
-    return load_manifest(source).kind == "graphs" if known else is_graph_file(source)
-
-
-def _refuse(settings: dict[str, Any], source: str) -> None:
-    foreign = [f"{name} ({_OF_MOLECULES[name]})" for name, value in settings.items() if value not in (None, False)]
-    if foreign:
-        raise InputError(f"{source} holds graphs, not molecules; leave out {', '.join(foreign)}, made for molecules")
-
-
-def _store_of(graphs: GraphBatch, split: str) -> tuple[GraphStore, str]:
-    counts = {"lines": graphs.num_graphs, "kept": graphs.num_graphs}
-    provenance = {"sources": [{"name": "memory", "sha256": None}], "counts": counts}
-    return apply_split(GraphStore.from_graphs(graphs, provenance=provenance), split), f"{graphs.num_graphs:,} graphs"
-
-
-def _molecules(
-    lines: Iterable[str] | None,
-    files: list[str],
-    split: str | None,
-    column: str | int,
-    header: bool,
-    settings: dict[str, Any],
-) -> tuple[GraphStore, Rejects]:
-    if len(files) == 1 and (files[0] in list_datasets() or files[0].endswith(".toml")):
-        return build_dataset(files[0], split=split, **settings)
-    if any(file.endswith(".graphs") for file in files):
-        raise InputError(f"{files[0]} is a store already; open it with GraphStore.open")
-    if lines is None:
-        lines = chain.from_iterable([read_smiles(file, column, header=header) for file in files])
-        settings["name"] = ", ".join(files)
-        settings["sha256"] = file_sha256(files[0]) if len(files) == 1 and files[0] != "-" else None
-    else:
-        settings["name"] = "memory"
-    return build_store(lines, split=split or _SPLIT, **{**settings, "scheme": settings["scheme"] or "element"})
 
 
 @dataclass(frozen=True)

@@ -587,3 +587,22 @@ def test_gdss_on_graphs_without_labels_writes_a_store_of_one_type(plain, folder)
     assert config_of(target)["node_types"] == 10
     assert main(["sample", str(target), "-n", "3", "-o", str(out)]) == 0
     assert GraphStore.open(out).vocabulary.nodes == ("0",)
+
+
+def test_columns_of_a_table_and_properties_are_kept_and_told(folder, capsys):
+    file, target = folder / "assay.csv", folder / "assay.graphs"
+    file.write_text("id,smiles,activity,note\n1,CCO,2.5,a\n2,C1CC,7,b\n3,CC,,c\n4,CCN,-1,d\n")
+    build = ["data", "build", str(file), "-o", str(target), "--split", "none", "--workers", "1"]
+    assert main([*build, "--columns", "activity", "--properties", "logp, rings"]) == 0
+    capsys.readouterr()
+    assert main(["data", "info", str(target), "--json"]) == 0
+    columns = json.loads(capsys.readouterr().out)["columns"]
+    assert columns["node"] == columns["edge"] == {} and columns["graph"]["smiles"] == {"type": "text"}
+    activity = {"type": "float64", "shape": [], "least": -1.0, "most": 2.5, "mean": 0.75, "unknown": 1}
+    assert columns["graph"]["activity"] == activity and columns["graph"]["rings"]["most"] == 0
+    assert main(["data", "info", str(target)]) == 0
+    assert "activity (float64, -1 to 2.5, mean 0.75, 1 unknown)" in capsys.readouterr().out
+    assert "nosuch" in failing(capsys, *build, "--columns", "nosuch")
+    assert "qed" in failing(capsys, *build, "--properties", "weight")
+    smiles = ["data", "build", str(folder / "in.smi"), "-o", str(target), "--columns", "activity"]
+    assert "no named columns" in failing(capsys, *smiles)

@@ -21,7 +21,7 @@ ROWS = [
     {"nn", "mol"},
     {"models", "metrics", "sets", "draw"},
     {"training", "convert"},
-    {"pipeline", "compounds"},
+    {"pipeline", "compounds", "sources"},
     {"cli"},
 ]
 RANK = {name: row for row, names in enumerate(ROWS) for name in names}

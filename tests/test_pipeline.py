@@ -180,15 +180,21 @@ def test_one_build_takes_graphs_of_every_kind(tmp_path):
     for source in sources:
         store, told = graphinv.build(source, split="none", progress=False)
         assert same_store(store, expected) and str(told).startswith("6 graphs")
+    town = networkx.Graph([("a", "b", {"label": "road"})])
+    networkx.set_node_attributes(town, {"a": "town", "b": "city"}, "label")
+    labelled, _ = graphinv.build([town], split="none")
+    assert labelled.vocabulary.nodes == ("city", "town") and labelled.vocabulary.edges == ("road",)
     single, _ = graphinv.build(networkx.path_graph(4), split="none", max_hops=1)
     assert single.node_counts().tolist() == [4] and single.block_rule == "hops:1"
     assert graphinv.build(batch)[0].provenance["split"] == SPLIT
 
 
 @pytest.mark.parametrize(("source", "settings", "told"), [
-    ([], {}, "empty"), (3, {}, "got int"), ([3], {}, "list of int"), ("nosuch.smi", {}, "nosuch.smi"),
+    ([], {}, "empty"), (3, {}, "got int"), ([3], {}, "of one kind, got int"), ("nosuch.smi", {}, "nosuch.smi"),
     ("nosuch", {}, "nosuch"), (community_graphs(2), {"max_nodes": 3}, r"max_nodes \(--max-atoms\)"),
     ("planar", {"hydrogens": True, "scheme": "element"}, r"scheme \(--atoms\), hydrogens"),
+    (["C"], {"columns": ["logp"]}, "no columns logp"),
+    (community_graphs(2), {"vocabulary": ["C"]}, "Vocabulary, got list"),
     ([Path("a.g6"), Path("b.g6")], {}, "one file"), ("a.graphs", {}, "GraphStore.open"), (["C1"], {}, "no molecule"),
 ])  # fmt: skip
 def test_what_cannot_be_built_is_told_in_a_line(source, settings, told):

@@ -7,11 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from graphinv.cli.arguments import column_of, make_parser
 from graphinv.data import SPLITS, GraphStore
 from graphinv.data.manifests import list_datasets, load_manifest
 from graphinv.ops import segment_reduce
-from graphinv.pipeline import build
+from graphinv.sources import build
 
 __all__ = ["build_verb", "info_verb", "list_verb", "store_info", "store_lines"]
 
@@ -32,12 +34,13 @@ def build_verb(args: list[str]) -> None:
     p.add_argument("--vocabulary", default=None, help="atoms allowed, such as C,N,O,F; others become rejects")
     p.add_argument("--hydrogens", action="store_true", help="make hydrogens nodes, as H in --vocabulary does")
     p.add_argument("--max-atoms", type=int, default=None, help="most heavy atoms of a molecule")
+    p.add_argument("--columns", default=None, help="columns of the tables to keep as numbers, such as logp,activity")
+    p.add_argument("--properties", default=None, help="numbers to compute of molecules: logp,qed,sa,tpsa,mw,rings")
     p.add_argument("--max-hops", type=int, default=None, metavar="H", help="keep the blocks of this order in the store")
     p.add_argument("--split", default=None, help="random:0.8/0.1/0.1:SEED, head:0.2, given, gdss-qm9, index:FILE, none")
     p.add_argument("--rejects", default=None, help="write rejected lines with their reason to this file")
     p.add_argument("--workers", type=int, default=None, help="processes; all cores if not given")
     values = p.parse_args(args)
-    atoms = None if values.vocabulary is None else [a.strip() for a in values.vocabulary.split(",") if a.strip()]
     store, told = build(
         values.files[0] if len(values.files) == 1 else [Path(file) for file in values.files],
         split=values.split,
@@ -45,7 +48,9 @@ def build_verb(args: list[str]) -> None:
         column=column_of(values),
         header=values.header,
         scheme=values.atoms,
-        vocabulary=atoms,
+        vocabulary=None if values.vocabulary is None else _names(values.vocabulary),
+        columns=_names(values.columns),
+        properties=_names(values.properties),
         hydrogens=values.hydrogens,
         max_nodes=values.max_atoms,
         workers=values.workers,
@@ -85,6 +90,11 @@ def store_info(path: str) -> dict[str, Any]:
         "nodes": dict(enumerate(store.node_histogram("all").tolist())),
         "vocabulary": store.vocabulary.to_json(),
         "blocks": None if blocks is None else {"rule": store.block_rule, "mean": blocks},
+        "columns": {
+            "node": _columns_info({k: v for k, v in store.node_columns.items() if k != "block"}),
+            "edge": _columns_info(store.edge_columns),
+            "graph": _columns_info(store.graph_columns),
+        },
         "hash": store.content_hash,
         "provenance": store.provenance,
     }
@@ -102,7 +112,37 @@ def store_lines(path: str, content: Mapping[str, Any]) -> list[str]:
     ]
     if blocks is not None:
         lines.append(f"blocks     {blocks['rule']}, {blocks['mean']:.2f} a graph on average")
+    for kind, columns in content["columns"].items():
+        if columns:
+            lines.append(f"columns    of {kind}s: " + ", ".join(_column_text(k, v) for k, v in columns.items()))
     return [*lines, "provenance " + json.dumps(content["provenance"])]
+
+
+def _names(text: str | None) -> list[str]:
+    return [name.strip() for name in (text or "").split(",") if name.strip()]
+
+
+def _columns_info(columns: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return type, least, mean and most of each named column, and how many are not finite; of text the type."""
+    content: dict[str, dict[str, Any]] = {}
+    for name, column in columns.items():
+        if not isinstance(column, torch.Tensor):
+            content[name] = {"type": "text"}
+            continue
+        numbers = column.to(torch.uint8) if column.dtype == torch.bool else column
+        known = numbers[numbers.isfinite()] if numbers.is_floating_point() else numbers
+        content[name] = {"type": str(column.dtype).removeprefix("torch."), "shape": list(column.shape[1:])}
+        if known.numel():
+            bounds = {"least": known.min().item(), "most": known.max().item()}
+            content[name] |= bounds | {"mean": known.double().mean().item()}
+        content[name]["unknown"] = column.numel() - known.numel()
+    return content
+
+
+def _column_text(name: str, info: Mapping[str, Any]) -> str:
+    bounds = f", {info['least']:g} to {info['most']:g}, mean {info['mean']:g}" if "least" in info else ""
+    unknown = f", {info['unknown']:,} unknown" if info.get("unknown") else ""
+    return f"{name} ({info['type']}{bounds}{unknown})"
 
 
 def _mean_blocks(store: GraphStore) -> float | None:

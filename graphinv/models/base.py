@@ -72,6 +72,10 @@ class SampleRequest:
         """``[b]`` int64, one per graph, for ``graphinv.noise.PerGraphNoise``: of (seed, number) only."""
         return self.ids + (self.seed << 32)
 
+    def step(self, done: int, total: int, state: Any) -> None:
+        """Tell of a step of a solver; the callback of ``graphinv.diffusion.integrate``."""
+        self.tick(done, total, "steps")
+
 
 class GraphGenerator(nn.Module, ABC):
     """Base of all generators; ``graphinv.models.register`` makes one known.

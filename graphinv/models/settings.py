@@ -95,7 +95,7 @@ def settings_from(settings: type[Any], values: Mapping[str, Any]) -> Any:
         >>> settings_from(GDSSConfig, {"max_nodes": 7, "sampler": {"steps": 5}}).sampler.steps
         5
     """
-    nested: dict[str, type[Any]] = {k: hint for k, hint in get_type_hints(settings).items() if is_dataclass(hint)}
+    nested: dict[str, Any] = {k: hint for k, hint in get_type_hints(settings).items() if is_dataclass(hint)}
     objects = {
         name: nested[name](**value) if name in nested and isinstance(value, Mapping) else value
         for name, value in values.items()

@@ -203,11 +203,7 @@ class GDSS(GraphGenerator):
     def draw(self, request: SampleRequest, *, solver: Solver | None = None) -> GraphBatch:
         """Return the graphs of ``request``; a ``solver`` object overrides the sampler's."""
         assert request.counts is not None  # sizes are those asked for or of training
-
-        def tick(done: int, total: int, g: Any) -> None:
-            request.tick(done, total, "steps")
-
-        graphs = self._sample_batch(request.counts, request.ids, request.seed, request.sampler, solver, tick)
+        graphs = self._sample_batch(request.counts, request.ids, request.seed, request.sampler, solver, request.step)
         if self.config.node_input == "degree":  # the classes of the degree are no types
             graphs = replace(graphs, x=torch.zeros_like(graphs.x))
         return graphs

@@ -130,6 +130,8 @@ class Columns(Mapping[str, Column]):
 
     def take(self, index: Tensor) -> Columns:
         """Return the rows ``index`` ``[K]`` of every column."""
+        if not self._columns:
+            return self
         return Columns({name: _take(column, index) for name, column in self._columns.items()})
 
     def change(self, columns: Mapping[str, Column | None] | None) -> Columns:

@@ -86,6 +86,7 @@ class GraphStore:
     def _rows(self) -> dict[str, int]:
         return {"node": self.node_type.numel(), "edge": self.bond_type.numel(), "graph": self.split_id.numel()}
 
+    @cached_property
     def _named(self) -> dict[str, Columns]:
         """The columns by kind; the constructor made them frozen."""
         return {kind: Columns(getattr(self, f"{kind}_columns")) for kind in _columns.KINDS}
@@ -95,7 +96,7 @@ class GraphStore:
         return {name: getattr(self, name) for name in names}
 
     def _tensors(self) -> dict[str, Tensor]:
-        return self._required() | _columns.stored_columns(self._named())
+        return self._required() | _columns.stored_columns(self._named)
 
     @classmethod
     def from_arrays(
@@ -248,7 +249,7 @@ class GraphStore:
     @property
     def block(self) -> Tensor | None:
         """``[N]`` the node column "block", generation block of each node; None without it."""
-        return self._named()["node"].tensor("block")
+        return self._named["node"].tensor("block")
 
     @property
     def properties(self) -> dict[str, Tensor]:
@@ -309,7 +310,7 @@ class GraphStore:
         Raises:
             InputError: ``index`` is not integer or a graph is out of range.
         """
-        ptrs, columns = (self._node_ptr, self._bond_ptr), tuple(self._named().values())
+        ptrs, columns = (self._node_ptr, self._bond_ptr), tuple(self._named.values())
         return gather_graphs(self._index(index), ptrs, self.node_type, self.bond, self.bond_type, columns)
 
     def select(self, index: Tensor | Sequence[int]) -> GraphStore:
@@ -322,7 +323,7 @@ class GraphStore:
         node_ptr, nodes = segment_rows(self._node_ptr, chosen)
         bond_ptr, bonds = segment_rows(self._bond_ptr, chosen)
         rows = {"node": nodes, "edge": bonds, "graph": chosen}
-        columns = {kind: held.take(rows[kind]) for kind, held in self._named().items()}
+        columns = {kind: held.take(rows[kind]) for kind, held in self._named.items()}
         texts = {name: _columns.pack_text(c) for name, c in columns["graph"].items() if isinstance(c, Text)}
         return replace(
             self,
@@ -353,7 +354,7 @@ class GraphStore:
         ids = _columns.integers("block", block)
         label_slots("block", ids, self._node_ptr)
         block = _columns.narrow_ids(ids, int(ids.max()) if ids.numel() else 0)
-        return replace(self, node_columns=self._named()["node"].change({"block": block}), block_rule=rule)
+        return replace(self, node_columns=self._named["node"].change({"block": block}), block_rule=rule)
 
     def with_columns(
         self,
@@ -381,7 +382,7 @@ class GraphStore:
             >>> store.batch([0, 0]).graph_columns["name"][1]
             'methane'
         """
-        named, rows = self._named(), self._rows()
+        named, rows = dict(self._named), self._rows()
         for kind, changes in (("node", node), ("edge", edge), ("graph", graph)):
             added = {name: column for name, column in (changes or {}).items() if column is not None}
             removed = dict.fromkeys(name for name in changes or {} if name not in added)

@@ -369,7 +369,7 @@ def test_attributes_of_foreign_pyg_graphs_are_told_by_their_lengths_or_by_name()
     assert batch.graph_columns["y"].shape == (2, 3)
     tie = GraphBatch.from_pyg([data(2, edge_w=torch.rand(2), w=torch.rand(2))])
     assert set(tie.node_columns) == {"z", "w"} and set(tie.edge_columns) == {"edge_w"}
-    with pytest.raises(InputError, match=r"'z' may be of nodes or of graphs.*graph_columns=\['z'\]"):
+    with pytest.raises(InputError, match=r"'y' may be of nodes or of graphs.*graph_columns=\['y'\]"):
         GraphBatch.from_pyg([data(1)])
     told = GraphBatch.from_pyg([data(1)], node_columns=["z"])
     assert set(told.node_columns) == {"z"} and set(told.graph_columns) == {"y", "name"}

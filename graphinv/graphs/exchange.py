@@ -258,7 +258,7 @@ def _pyg_columns(
     if missing:
         raise InputError(f"the Data have no attribute {missing[0]!r}; they have {', '.join(sorted(names))}")
     columns: dict[str, dict[str, Column]] = {kind: {} for kind in KINDS}
-    for name in data.keys():
+    for name in sorted(names):  # PyG keeps them in a set
         fitting = [] if name in _SKIPPED or name in followed else _kinds_of(data, name, ptrs)
         if name in stated:
             kind = stated[name]

@@ -8,6 +8,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from graphinv.diffusion import VPSDE, Exponential, GeneratorNoise, PerGraphNoise, integrate, time_grid
 from graphinv.models import GDSS, PARD
+from graphinv.models.base import SampleRequest
 from graphinv.models.gdss.config import SamplerConfig
 from graphinv.models.pard.config import BlockSampler
 from graphinv.ops import replay
@@ -54,20 +55,16 @@ CASES = [*(("qm9", solver) for solver in SOLVERS), ("qm9-ppgn", "exponential"), 
 def test_gdss(preset, solver, device, recorders, monkeypatch):
     model = GDSS.preset(preset, node_types=4, max_nodes=9).eval().to(device)
     seen = []
+    monkeypatch.setattr(SampleRequest, "step", lambda self, done, total, g: seen[-1].append(g))
 
     def sample():
         seen.append([])
-        return model.sample(
-            6,
-            seed=3,
-            num_nodes=NODES,
-            batch_size=3,
-            sampler=SamplerConfig(solver=solver, steps=12),
-            callback=lambda done, total, g: seen[-1].append(g),
-        )
+        settings = SamplerConfig(solver=solver, steps=12)
+        return model.sample(6, seed=3, num_nodes=NODES, batch_size=3, sampler=settings)
 
     assert_equal(*drawn_both_ways(sample, recorders, device, monkeypatch))
     assert len(recorders) == 2  # one for each batch
+    assert len(seen[0]) == 2 * 12
     for one, other in zip(*seen, strict=True):  # the fields of every step, which rounding to a graph would hide
         assert torch.equal(one.x.cpu(), other.x.cpu()) and torch.equal(one.adj.cpu(), other.adj.cpu())
 

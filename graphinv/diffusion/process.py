@@ -38,12 +38,7 @@ class Process(ABC):
         Raises:
             InputError: a state has another number of fields.
         """
-        tensors = [fields_of(x) for x in states]
-        if any(len(fields) != len(self.fields) for fields in tensors):
-            raise InputError(
-                f"{type(self).__name__} noises {len(self.fields)} field(s), got a {type(states[0]).__name__} with "
-                f"{len(tensors[0])}; join a process of nodes and one of edges by GraphProcess(node, edge)"
-            )
+        tensors = [self._tensors(x) for x in states]
         results = [update(p, *values) for p, *values in zip(self.fields, *tensors, strict=True)]
         return tuple(with_fields(states[0], fields) for fields in zip(*results, strict=True))
 
@@ -52,6 +47,7 @@ class Process(ABC):
 
         Standard normal for Gaussian fields, uniform in [0, 1) for categorical ones; mirrored on edges.
         """
+        self._tensors(like)
         sources = [source] if len(self.fields) == 1 else [source.child(k) for k in range(len(self.fields))]
         drawn = [p.draw(like, k, own) for k, (p, own) in enumerate(zip(self.fields, sources, strict=True))]
         state = with_fields(like, drawn)
@@ -74,6 +70,15 @@ class Process(ABC):
             return (p.denoise_field(x_t, predicted, t, lambda: p.draw(x, k, source.child(k))),)
 
         return self.map(update, x, prediction)[0]
+
+    def _tensors(self, x: State) -> tuple[Tensor, ...]:
+        tensors = fields_of(x)
+        if len(tensors) != len(self.fields):
+            raise InputError(
+                f"{type(self).__name__} noises {len(self.fields)} field(s), got a {type(x).__name__} with "
+                f"{len(tensors)}; join a process of nodes and one of edges by GraphProcess(node, edge)"
+            )
+        return tensors
 
 
 class FieldProcess(Process):

@@ -5,7 +5,6 @@ Everything below is imported on first use, so that importing graphinv costs next
 
 from __future__ import annotations
 
-import warnings
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -87,9 +86,9 @@ def __getattr__(name: str) -> Any:
         return value
     if name in _OLD:
         home, new = _OLD[name]
-        warnings.warn(
-            f"graphinv.{name} is now {new}; the old name goes in version 0.2", DeprecationWarning, stacklevel=2
-        )
+        from graphinv.errors import warn_old_name
+
+        warn_old_name(f"graphinv.{name}", new)
         return getattr(import_module(home), name)
     raise AttributeError(f"module 'graphinv' has no attribute {name!r}; it has {', '.join(__all__)}")
 

@@ -6,7 +6,17 @@ graphinv and keeps its traceback.
 
 from __future__ import annotations
 
-__all__ = ["CheckpointError", "DownloadError", "GraphinvError", "InputError", "StoreError", "check_positive"]
+import warnings
+
+__all__ = [
+    "CheckpointError",
+    "DownloadError",
+    "GraphinvError",
+    "InputError",
+    "StoreError",
+    "check_positive",
+    "warn_old_name",
+]
 
 
 class GraphinvError(ValueError):
@@ -38,3 +48,16 @@ def check_positive(**settings: int) -> None:
     for name, value in settings.items():
         if value < 1:
             raise InputError(f"{name} must be at least 1, got {value}")
+
+
+def warn_old_name(old: str, new: str, depth: int = 1) -> None:
+    """Warn the caller of the function that calls this, ``depth`` further calls away, that ``old`` is now ``new``.
+
+    Example:
+        >>> with warnings.catch_warnings(record=True) as seen:
+        ...     warnings.simplefilter("always")
+        ...     warn_old_name("width", "size")
+        >>> print(seen[0].message)
+        width is now size; the old name goes in version 0.2
+    """
+    warnings.warn(f"{old} is now {new}; the old name goes in version 0.2", DeprecationWarning, stacklevel=2 + depth)

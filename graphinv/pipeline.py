@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import time
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from graphinv.data import Vocabulary
-from graphinv.errors import CheckpointError, InputError
+from graphinv.errors import CheckpointError, InputError, warn_old_name
 from graphinv.graphs import GraphBatch
 from graphinv.models import Callback, GraphGenerator
 from graphinv.mol import MoleculeCodec, repair_smiles
@@ -181,7 +180,7 @@ class MoleculeGenerator(TrainedGenerator):
             num_atoms: the old name of ``num_nodes``.
         """
         if num_atoms is not None:
-            _warn("num_atoms", "num_nodes")
+            warn_old_name("num_atoms", "num_nodes")
             num_nodes = num_atoms
         drawn = super().sample(
             n,
@@ -245,23 +244,13 @@ def load_generator(
     path: str | os.PathLike[str], *, weights: str = "ema", device: str = "cpu"
 ) -> tuple[GraphGenerator, Vocabulary, dict[str, Any]]:
     """Return what ``load`` does in three parts: the generator, the vocabulary, the metadata; the old name."""
-    _warn("load_generator", "graphinv.load")
+    warn_old_name("load_generator", "graphinv.load")
     model = load(path, weights=weights, device=device)
     return model.generator, model.vocabulary, model.metadata
 
 
-def sample_graphs(
-    generator: GraphGenerator,
-    n: int,
-    *,
-    seed: int = 0,
-    num_nodes: Sequence[int] | None = None,
-    steps: int | None = None,
-    batch_size: int | None = None,
-    progress: bool = True,
-    **settings: Any,
-) -> GraphSamples:
-    """Draw n graphs and say what they cost; arguments as in ``TrainedGenerator.sample``.
+def sample_graphs(generator: GraphGenerator, n: int, *, progress: bool = True, **settings: Any) -> GraphSamples:
+    """Draw n graphs and say what they cost; ``settings`` are further arguments of ``generator.sample``, such as seed.
 
     Example:
         >>> from graphinv.models import PARD, PARDConfig
@@ -269,7 +258,6 @@ def sample_graphs(
         >>> sample_graphs(model, 2, num_nodes=[3, 9], steps=4).graphs.node_counts().tolist()
         [3, 9]
     """
-    settings |= {"seed": seed, "num_nodes": num_nodes, "steps": steps, "batch_size": batch_size}
     start = time.perf_counter()
     with _bar(n, progress) as tick, _count_calls(generator) as calls:
         graphs = generator.sample(n, callback=tick, **settings)
@@ -313,7 +301,3 @@ def _count_calls(generator: GraphGenerator) -> Iterator[list[int]]:
     finally:
         for hook in hooks:
             hook.remove()
-
-
-def _warn(old: str, new: str) -> None:
-    warnings.warn(f"{old} is now {new}; the old name goes in version 0.2", DeprecationWarning, stacklevel=3)

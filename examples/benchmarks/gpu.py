@@ -217,7 +217,7 @@ def steps(name: str, model: GraphGenerator, types: int, most: int, count: int) -
     vocabulary = Vocabulary(tuple(map(str, range(types))), ("1", "2", "3"), "generic")
     store = model.prepare(GraphStore.from_graphs(graphs, vocabulary), progress=False)
     device = next(model.parameters()).device
-    batch = model.ready(store.batch(store.indices())).to(device)
+    batch = model.pad(store.batch(store.indices())).to(device)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-5)
 
     def step(narrow: bool) -> None:

@@ -6,7 +6,6 @@ Each undirected bond is held once, with local node ids u < v. A store has no dow
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -21,7 +20,7 @@ from graphinv.data import _columns
 from graphinv.data._batching import gather_graphs
 from graphinv.data._undirected import undirected_bonds
 from graphinv.data.vocabulary import Vocabulary
-from graphinv.errors import InputError, StoreError
+from graphinv.errors import InputError, StoreError, warn_old_name
 from graphinv.graphs import GraphBatch
 from graphinv.ops.labels import label_slots
 from graphinv.ops.pointer import segment_rows
@@ -127,7 +126,7 @@ class GraphStore:
         """
         of_graphs = dict(graph_columns or {})
         if properties is not None:
-            _warn_of("properties", "graph_columns")
+            warn_old_name("properties of a GraphStore", "graph_columns")
             of_graphs |= properties
         if smiles is not None:
             of_graphs["smiles"] = Text.pack(smiles)
@@ -254,7 +253,7 @@ class GraphStore:
     @property
     def properties(self) -> dict[str, Tensor]:
         """The graph columns of floats, by their old name; use ``graph_columns``."""
-        _warn_of("properties", "graph_columns")
+        warn_old_name("properties of a GraphStore", "graph_columns")
         return {n: c for n, c in self.graph_columns.items() if isinstance(c, Tensor) and c.is_floating_point()}
 
     @property
@@ -397,7 +396,3 @@ class GraphStore:
             raise InputError(f"index must be [K], got shape {list(chosen.shape)}")
         _columns.check_range("index", chosen, 0, self.num_graphs - 1)
         return chosen
-
-
-def _warn_of(old: str, new: str) -> None:
-    warnings.warn(f"{old} of a GraphStore is now {new}; removed in 0.2", DeprecationWarning, stacklevel=3)

@@ -26,6 +26,7 @@ from graphinv.diffusion.solver import (
     TauLeaping,
 )
 from graphinv.diffusion.state import State, TypedGraphs
+from graphinv.errors import warn_old_name
 from graphinv.noise import GeneratorNoise, Noise, PerGraphNoise
 
 __all__ = [
@@ -74,8 +75,6 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name == "GraphSDE":
-        import warnings
-
-        warnings.warn("GraphSDE is now GraphProcess; the old name goes in 0.3", DeprecationWarning, stacklevel=2)
+        warn_old_name("GraphSDE", "GraphProcess")
         return GraphProcess
     raise AttributeError(f"module 'graphinv.diffusion' has no attribute {name!r}")

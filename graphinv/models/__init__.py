@@ -5,9 +5,9 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
+from graphinv.errors import warn_old_name
 from graphinv.models.base import Callback, GraphGenerator, SampleRequest
 from graphinv.models.gdss import GDSS, GDSSConfig, GDSSPreset, SamplerConfig
 from graphinv.models.pard import PARD, BlockSampler, PARDConfig
@@ -50,5 +50,5 @@ def __getattr__(name: str) -> Any:
     if name not in _OLD:
         raise AttributeError(f"module 'graphinv.models' has no attribute {name!r}; it has {', '.join(__all__)}")
     new, value = _OLD[name]
-    warnings.warn(f"{name} is now {new}; the old name goes in version 0.2", DeprecationWarning, stacklevel=2)
+    warn_old_name(name, new)
     return value

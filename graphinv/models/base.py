@@ -1,6 +1,6 @@
 """What every generator of graphs offers: a loss, samples, a checkpoint directory, and a description of itself.
 
-A subclass says what it is (``kind``, ``config_class``), what it trains (``networks``, ``ready``, ``losses``) and how it
+A subclass says what it is (``kind``, ``config_class``), what it trains (``networks``, ``pad``, ``losses``) and how it
 draws a batch of graphs (``draw``); checks, batches, keys and callbacks of sampling are here, once. A generator makes
 graphs; turning them into molecules is the pipeline's work.
 """
@@ -25,16 +25,16 @@ from graphinv.graphs import GraphBatch
 from graphinv.models.checkpoint import load_checkpoint, save_checkpoint
 from graphinv.models.settings import Preset
 
-__all__ = ["Callback", "GraphGenerator", "ReadyBatch", "SampleRequest", "evaluation"]
+__all__ = ["Callback", "GraphGenerator", "PaddedBatch", "SampleRequest", "evaluation"]
 
 Callback = Callable[[int, int, str], None]
 """Called as ``callback(done, total, unit)``; done never falls, total stays, unit is such as "steps" or "graphs"."""
 
 Generator = TypeVar("Generator", bound="GraphGenerator")
-Ready = TypeVar("Ready")
+Padded = TypeVar("Padded")
 
 
-class ReadyBatch(Protocol):
+class PaddedBatch(Protocol):
     """Graphs padded as a generator computes on them: ``mask`` ``[B, M]`` and whatever else it needs."""
 
     @property
@@ -42,7 +42,7 @@ class ReadyBatch(Protocol):
         """``[B, M]`` bool, True for a node that exists."""
         ...
 
-    def to(self, device: torch.device | str) -> ReadyBatch:
+    def to(self, device: torch.device | str) -> PaddedBatch:
         """Return the graphs on ``device``."""
         ...
 
@@ -182,7 +182,7 @@ class GraphGenerator(nn.Module, ABC):
         return sampler
 
     @abstractmethod
-    def ready(self, batch: GraphBatch) -> ReadyBatch:
+    def pad(self, batch: GraphBatch) -> PaddedBatch:
         """Return ``batch`` checked and padded, for ``losses``: all that looks at values, which on a GPU would wait.
 
         Raises:
@@ -190,10 +190,10 @@ class GraphGenerator(nn.Module, ABC):
         """
 
     @abstractmethod
-    def losses(self, batch: GraphBatch | ReadyBatch, generator: torch.Generator | None = None) -> dict[str, Tensor]:
+    def losses(self, batch: GraphBatch | PaddedBatch, generator: torch.Generator | None = None) -> dict[str, Tensor]:
         """Return the named parts ``[]`` of the loss of a batch; one network's part never moves another's weights.
 
-        On a GPU nothing waits if ``batch`` was made by ``ready`` on the CPU and then moved.
+        On a GPU nothing waits if ``batch`` was made by ``pad`` on the CPU and then moved.
         """
 
     @abstractmethod
@@ -308,21 +308,21 @@ class GraphGenerator(nn.Module, ABC):
         """
         return None
 
-    def made_ready(self, batch: GraphBatch | ReadyBatch, kind: type[Ready]) -> Ready:
-        """Return ``batch``, made ready unless it is.
+    def to_padded(self, batch: GraphBatch | PaddedBatch, kind: type[Padded]) -> Padded:
+        """Return ``batch``, padded unless it is.
 
         Raises:
-            InputError: it was made ready by another kind of model.
+            InputError: it was padded by another kind of model.
         """
-        own = self.ready(batch) if isinstance(batch, GraphBatch) else batch
+        own = self.pad(batch) if isinstance(batch, GraphBatch) else batch
         if not isinstance(own, kind):
             raise InputError(
                 f"a {self.kind} model computes on {kind.__name__}, got {type(own).__name__}; pass a GraphBatch, or "
-                "what this model's ready() returns"
+                "what this model's pad() returns"
             )
         return own
 
-    def loss(self, batch: GraphBatch | ReadyBatch, generator: torch.Generator | None = None) -> Tensor:
+    def loss(self, batch: GraphBatch | PaddedBatch, generator: torch.Generator | None = None) -> Tensor:
         """Return the loss ``[]`` of a batch, the sum of its parts."""
         return torch.stack(list(self.losses(batch, generator).values())).sum()
 

@@ -29,7 +29,7 @@ def register(cls: Class) -> Class:
     """Make a generator known by its ``kind``: to checkpoints, ``TrainConfig.preset`` and the command line.
 
     Args:
-        cls: a subclass of ``GraphGenerator`` with ``kind``, ``config_class``, ``networks``, ``ready``, ``losses`` and
+        cls: a subclass of ``GraphGenerator`` with ``kind``, ``config_class``, ``networks``, ``pad``, ``losses`` and
             ``draw``; all else has a default.
 
     Returns:

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import inspect
 import re
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
-from graphinv.errors import InputError
+from graphinv.errors import InputError, warn_old_name
 
 __all__ = ["Option", "Preset", "check_choices", "options_of", "renamed", "settings_from"]
 
@@ -122,6 +121,7 @@ def renamed(**names: str) -> Callable[[Settings], Settings]:
         ... @dataclass(frozen=True)
         ... class Shape:
         ...     width: int = 1
+        >>> import warnings
         >>> with warnings.catch_warnings(record=True) as caught:
         ...     warnings.simplefilter("always")
         ...     print(Shape(size=3), caught[0].message)
@@ -134,7 +134,7 @@ def renamed(**names: str) -> Callable[[Settings], Settings]:
         def __init__(self: Any, *args: Any, **values: Any) -> None:
             for old, new in names.items():
                 if old in values:
-                    _warn(old, new)
+                    warn_old_name(old, new)
                     values[new] = values.pop(old)
             init(self, *args, **values)
 
@@ -150,11 +150,7 @@ def renamed(**names: str) -> Callable[[Settings], Settings]:
 
 def _reader(old: str, new: str) -> Callable[[Any], Any]:
     def read(self: Any) -> Any:
-        _warn(old, new)
+        warn_old_name(old, new)
         return getattr(self, new)
 
     return read
-
-
-def _warn(old: str, new: str) -> None:
-    warnings.warn(f"{old} is now {new}; the old name goes in version 0.2", DeprecationWarning, stacklevel=3)

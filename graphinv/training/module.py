@@ -18,7 +18,7 @@ from torch import Tensor
 from graphinv.data import GraphLoader, GraphStore
 from graphinv.graphs import GraphBatch
 from graphinv.models import GraphGenerator
-from graphinv.models.base import ReadyBatch
+from graphinv.models.base import PaddedBatch
 from graphinv.training.config import TrainConfig, parse_duration
 
 __all__ = ["GeneratorModule"]
@@ -62,16 +62,16 @@ class GeneratorModule(lightning.LightningModule):
         if self.noise is None:
             self.noise = self._generator(self.settings.seed + 7919 * self.global_rank)
 
-    def on_before_batch_transfer(self, batch: GraphBatch, dataloader_idx: int) -> ReadyBatch:
+    def on_before_batch_transfer(self, batch: GraphBatch, dataloader_idx: int) -> PaddedBatch:
         """Check and pad a batch while it is on the host, so that no step waits for a GPU."""
-        return self.generator.ready(batch)
+        return self.generator.pad(batch)
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         """Send a batch to a GPU that may still be at work on the one before."""
         sent = {f.name: getattr(batch, f.name).to(device, non_blocking=True) for f in dataclasses.fields(batch)}
         return dataclasses.replace(batch, **sent)
 
-    def training_step(self, batch: ReadyBatch, index: int) -> Tensor:
+    def training_step(self, batch: PaddedBatch, index: int) -> Tensor:
         """Return the loss of a batch."""
         parts = self.generator.losses(batch, self.noise)
         self._log("train", parts, batch)
@@ -81,7 +81,7 @@ class GeneratorModule(lightning.LightningModule):
         """Draw the same times and noise in every validation, so that its losses can be compared."""
         self._validation_noise = self._generator(self.settings.seed + 1)
 
-    def validation_step(self, batch: ReadyBatch, index: int) -> None:
+    def validation_step(self, batch: PaddedBatch, index: int) -> None:
         """Log the loss of a batch."""
         self._log("valid", self.generator.losses(batch, self._validation_noise), batch)
 
@@ -110,7 +110,7 @@ class GeneratorModule(lightning.LightningModule):
         self.noise = self._generator(0)
         self.noise.set_state(checkpoint["noise_state"].cpu())
 
-    def _log(self, stage: str, parts: dict[str, Tensor], batch: ReadyBatch) -> None:
+    def _log(self, stage: str, parts: dict[str, Tensor], batch: PaddedBatch) -> None:
         values = {f"{stage}_{name}": value.detach() for name, value in parts.items()}
         values[f"{stage}_loss"] = torch.stack(list(values.values())).sum()
         self.log_dict(values, on_step=False, on_epoch=True, batch_size=len(batch.mask), sync_dist=True)

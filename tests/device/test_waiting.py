@@ -86,12 +86,12 @@ def test_a_training_step_on_a_batch_made_ready_before(name, device):
     vocabulary = Vocabulary(tuple("CNOF") if name != "degrees" else ("",), ("1", "2", "3"), "generic")
     types = len(vocabulary.nodes)
     store = GraphStore.from_graphs(random_graphs(9, max_nodes=9, node_types=types), vocabulary)
-    ready = model.ready(model.prepare(store, progress=False).batch(torch.arange(9))).to(device)
+    padded = model.pad(model.prepare(store, progress=False).batch(torch.arange(9))).to(device)
     model = model.to(device)
     generator = torch.Generator(device).manual_seed(0)
 
     def step():
-        torch.stack(list(model.losses(ready, generator).values())).sum().backward()
+        torch.stack(list(model.losses(padded, generator).values())).sum().backward()
 
     step()  # the processes of a model are made once
     assert traffic(step, device) == []
@@ -100,5 +100,5 @@ def test_a_training_step_on_a_batch_made_ready_before(name, device):
 def test_ready_batches_have_the_losses_of_packed_ones(device):
     for model in (GDSS.preset("qm9", node_types=4), PARD.preset("qm9", node_types=4, max_nodes=9)):
         batch = random_graphs(5, max_nodes=9, node_types=4)
-        packed, ready = (model.losses(given, torch.Generator().manual_seed(0)) for given in (batch, model.ready(batch)))
-        assert all(torch.equal(packed[key], ready[key]) for key in packed)
+        packed, padded = (model.losses(given, torch.Generator().manual_seed(0)) for given in (batch, model.pad(batch)))
+        assert all(torch.equal(packed[key], padded[key]) for key in packed)

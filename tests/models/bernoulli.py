@@ -40,12 +40,12 @@ class Bernoulli(GraphGenerator):
     def networks(self):
         return {"net": self.net}
 
-    def ready(self, batch):
+    def pad(self, batch):
         dense = batch.to_dense()
         return DenseGraphs(dense.x.long(), dense.adj.float(), dense.mask)
 
     def losses(self, batch, generator=None):
-        g = self.made_ready(batch, DenseGraphs)
+        g = self.to_padded(batch, DenseGraphs)
         out = self.net(torch.ones(*g.mask.shape, 1, device=g.mask.device))
         joined = out[:, :1, -1:].expand_as(g.adj)[g.pair_mask]
         edge = F.binary_cross_entropy_with_logits(joined, (g.adj[g.pair_mask] > 0).to(joined.dtype))

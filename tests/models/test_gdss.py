@@ -355,4 +355,4 @@ def test_a_batch_made_ready_by_another_kind_of_model_is_refused():
     batch = testing.random_graphs(3, max_nodes=5, node_types=4)
     for one, other in (models, models[::-1]):
         with pytest.raises(InputError, match=f"a {one.kind} model computes on"):
-            one.losses(other.ready(batch))
+            one.losses(other.pad(batch))

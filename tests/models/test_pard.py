@@ -98,7 +98,7 @@ def slowly(pard, g, step, noisy, k):
 def test_losses_are_those_of_a_loop_over_blocks(prior, trunk, block_time):
     pard = model(prior=prior, trunk=trunk, block_time=block_time)
     batch = graphs(6)
-    g = pard.ready(batch)
+    g = pard.pad(batch)
     step, uniform = pard.draw_noise(g, seeded(1))
     e = pard.losses_per_element(g, step, uniform)
     size, steps = g.types.size(1), pard.config.diffusion_steps
@@ -129,7 +129,7 @@ def test_losses_are_those_of_a_loop_over_blocks(prior, trunk, block_time):
 def test_the_loss_is_the_weighted_sum_over_nodes_pairs_and_blocks_per_graph(prior):
     pard, batch = model(prior=prior, ce_weight=0.3), graphs()
     parts = pard.losses(batch, seeded())
-    g = pard.ready(batch)
+    g = pard.pad(batch)
     e = pard.losses_per_element(g, *pard.draw_noise(g, seeded()))
     counts = batch.node_counts()
     assert torch.equal(e.node[2].sum(1), counts) and torch.equal(e.edge[2].sum(1), counts * (counts - 1) // 2)
@@ -145,7 +145,7 @@ def test_the_loss_is_the_weighted_sum_over_nodes_pairs_and_blocks_per_graph(prio
 @pytest.mark.parametrize("prior", PRIORS)
 def test_the_bound_at_the_last_step_is_the_cross_entropy_and_nothing_is_multiplied_by_the_steps(prior):
     pard = model(prior=prior)
-    g = pard.ready(graphs())
+    g = pard.pad(graphs())
     step, uniform = pard.draw_noise(g, seeded())
     e = pard.losses_per_element(g, torch.ones_like(step), uniform)
     for vlb, ce, mask in (e.node, e.edge):
@@ -177,7 +177,7 @@ def carried(pard, batch, moved, seed, uniform):
 def test_isomorphic_graphs_have_equal_losses_at_equal_noise(norm, trunk):
     pard, batch = model(norm=norm, trunk=trunk), graphs(12)
     moved = permute_graphs(batch, seed=4)
-    g, h = pard.ready(batch), pard.ready(moved)
+    g, h = pard.pad(batch), pard.pad(moved)
     step, uniform = pard.draw_noise(g, seeded())
     there, place = carried(pard, batch, moved, 4, uniform)
     assert not torch.equal(there, uniform)
@@ -191,12 +191,12 @@ def test_isomorphic_graphs_have_equal_losses_at_equal_noise(norm, trunk):
 
 def test_the_losses_of_a_graph_depend_on_no_other_and_on_no_padding():
     pard, batch = model(), graphs(8, min_nodes=1)
-    g = pard.ready(batch)
+    g = pard.pad(batch)
     step, uniform = pard.draw_noise(g, seeded())
     e, size = pard.losses_per_element(g, step, uniform), g.types.size(1)
     blocks = g.last.div(size, rounding_mode="floor")
     for k in range(8):
-        alone, n = pard.ready(batch.graph(k)), int(g.mask[k].sum())
+        alone, n = pard.pad(batch.graph(k)), int(g.mask[k].sum())
         pairs = to_pairs(from_pairs(uniform[k : k + 1, size:], size)[:, :n, :n])
         own = pard.losses_per_element(alone, step[k : k + 1, :n], torch.cat([uniform[k : k + 1, :n], pairs], 1))
         assert_close(sums(own), sums(e)[k : k + 1], "nodes and pairs", tolerance=NEAR)
@@ -228,7 +228,7 @@ def test_empty_graphs_and_single_nodes_have_their_share_of_the_loss():
     batch = GraphBatch.from_graphs([no_graph_with_nodes(2), random_graphs(1, max_nodes=1), no_graph_with_nodes(1)])
     parts = pard.losses(batch, seeded())
     assert not bool(parts["edge"]) and all(bool(v.isfinite()) for v in parts.values())
-    g = pard.ready(batch)
+    g = pard.pad(batch)
     assert_close(parts["size"], pard.losses_per_element(g, *pard.draw_noise(g, seeded())).size.sum() / 4, "of four")
 
 
@@ -287,7 +287,7 @@ def test_training_lowers_the_loss():
 @pytest.mark.parametrize("block_time", [True, False])
 def test_times_are_uniform_and_one_per_block_or_one_per_graph(block_time):
     pard = model(block_time=block_time)
-    g = pard.ready(graphs(400, min_nodes=3))
+    g = pard.pad(graphs(400, min_nodes=3))
     step, uniform = pard.draw_noise(g, seeded())
     assert uniform.shape == (400, 7 + 21) and 0 <= float(uniform.min()) and float(uniform.max()) < 1
     same = g.block.unsqueeze(2) == g.block.unsqueeze(1)
@@ -299,7 +299,7 @@ def test_times_are_uniform_and_one_per_block_or_one_per_graph(block_time):
 
 def test_a_disturbed_context_keeps_targets_and_moves_what_is_read():
     pard = model(context_noise=0.25)
-    g = pard.ready(graphs(60, min_nodes=5))
+    g = pard.pad(graphs(60, min_nodes=5))
     types, pairs = pard._disturbed(g, seeded())
     assert torch.equal(pairs, pairs.transpose(1, 2)) and not pairs.diagonal(dim1=1, dim2=2).any()
     assert bool((types < 4).all()) and bool((pairs < 4).all())
@@ -331,7 +331,7 @@ def test_preparing_counts_nodes_pairs_and_blocks_of_the_training_graphs_once():
     pairs = to_pairs(dense.adj)[to_pairs(dense.pair_mask)]
     assert torch.equal(pard.node_counts, torch.bincount(batch.x, minlength=4))
     assert torch.equal(pard.pair_counts, torch.bincount(pairs, minlength=4))
-    g = pard.ready(batch)
+    g = pard.pad(batch)
     empty = int((~g.mask.any(1)).sum())  # a graph without nodes is one whose first block has size 0
     assert torch.equal(pard.first_sizes[1:], torch.bincount(g.first_size, minlength=8)[1:])
     assert int(pard.first_sizes[0]) == empty > 0

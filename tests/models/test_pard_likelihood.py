@@ -137,7 +137,7 @@ def test_the_bound_is_tight_for_a_network_that_is_certain():
 @torch.no_grad()
 def by_hand(pard, k, batch):
     """Return log p of the sizes, of the degrees of blocks, and of the degree drawn at the stop, of graph k."""
-    net, g = pard.net, pard.ready(batch.graph(k))
+    net, g = pard.net, pard.pad(batch.graph(k))
     block = g.block[0]
     counts = torch.bincount(block).tolist()
     sizes = float((pard.first_sizes.double() / pard.first_sizes.sum()).log()[counts[0]])

@@ -178,7 +178,7 @@ def test_no_graphs_and_models_of_one_node_and_of_one_block_can_be_drawn():
 def test_drawn_graphs_can_be_scored_and_trained_on_with_the_blocks_they_carry():
     pard = model()
     batch = pard.sample(6, seed=1)
-    g = pard.ready(batch)
+    g = pard.pad(batch)
     assert torch.equal(g.block[g.mask], batch.block)
     assert bool(pard.loss(batch, torch.Generator().manual_seed(0)).isfinite())
 

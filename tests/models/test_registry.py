@@ -98,7 +98,7 @@ def test_a_class_that_cannot_draw_is_refused_with_what_it_lacks():
         kind = "half"
         config_class = Nothing
 
-    with pytest.raises(InputError, match="lacks draw, losses, networks, ready"):
+    with pytest.raises(InputError, match="lacks draw, losses, networks, pad"):
         register(Half)
     with pytest.raises(InputError, match="subclass of GraphGenerator"):
         register(dict)

@@ -29,7 +29,7 @@ from graphinv.diffusion import (
 )
 from graphinv.errors import InputError
 from graphinv.graphs import DenseGraphs, GraphBatch
-from graphinv.models.base import GraphGenerator, ReadyBatch, SampleRequest
+from graphinv.models.base import GraphGenerator, PaddedBatch, SampleRequest
 from graphinv.models.gdss.config import GDSSConfig, SamplerConfig
 from graphinv.models.gdss.parts import in_parts, make_networks, make_sde, make_solver, quantise
 from graphinv.models.gdss.presets import PRESETS
@@ -170,18 +170,18 @@ class GDSS(GraphGenerator):
         x = nn.functional.one_hot(kind, size).to(dtype)
         return DenseGraphs(x, dense.adj.to(dtype), dense.mask).masked()
 
-    def ready(self, batch: GraphBatch) -> DenseGraphs:
+    def pad(self, batch: GraphBatch) -> DenseGraphs:
         """Return the fields of ``batch``."""
         return self.to_fields(batch)
 
-    def losses(self, batch: GraphBatch | ReadyBatch, generator: torch.Generator | None = None) -> dict[str, Tensor]:
+    def losses(self, batch: GraphBatch | PaddedBatch, generator: torch.Generator | None = None) -> dict[str, Tensor]:
         """Return the denoising score matching losses of nodes and edges (arXiv:2202.02514, equations 5 to 7).
 
         Each is the mean over graphs of half the sum over entries (both triangles) of (score std + z)^2, at one time
         per graph drawn from U(1e-5, 1). Of a network that reads the time: of (output - target)^2, see
         ``graphinv.diffusion.precondition``.
         """
-        g0 = self.made_ready(batch, DenseGraphs)
+        g0 = self.to_padded(batch, DenseGraphs)
         noise = GeneratorNoise(generator)
         t = torch.rand(len(g0.mask), generator=generator, device=g0.x.device, dtype=g0.x.dtype)
         return self.losses_at(g0, t * (1 - 1e-5) + 1e-5, self.process.noise(g0, noise))

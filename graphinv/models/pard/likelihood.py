@@ -56,7 +56,7 @@ def log_likelihood(model: PARD, batch: GraphBatch, samples: int, seed: int) -> L
         raise InputError("this model holds no block sizes: train it first, or call prepare(store)")
     parts = []
     for index in torch.split(torch.arange(batch.num_graphs), _GRAPHS):
-        g = model.ready(batch.with_columns(node={"block": None}).select(index.to(batch.ptr.device)))
+        g = model.pad(batch.with_columns(node={"block": None}).select(index.to(batch.ptr.device)))
         parts.append(_of_graphs(model, g, PerGraphNoise(index.to(g.types.device) + (seed << 32)), samples))
     empty = torch.zeros(0, dtype=torch.float64)
     return LogLikelihood(*(torch.cat([empty, *part]) for part in zip(*parts, strict=True)) if parts else (empty,) * 3)

@@ -16,7 +16,7 @@ from graphinv.data import GraphStore
 from graphinv.diffusion import DiscreteDiffusion
 from graphinv.errors import InputError
 from graphinv.graphs import GraphBatch
-from graphinv.models.base import GraphGenerator, ReadyBatch, SampleRequest, evaluation
+from graphinv.models.base import GraphGenerator, PaddedBatch, SampleRequest, evaluation
 from graphinv.models.pard.batch import COLUMNS, BlockBatch, block_batch, block_columns
 from graphinv.models.pard.config import PARDConfig
 from graphinv.models.pard.likelihood import LogLikelihood, log_likelihood, path_consistency
@@ -124,7 +124,7 @@ class PARD(GraphGenerator):
     def _legacy(self) -> bool:
         return self.config.order == "legacy"
 
-    def ready(self, batch: GraphBatch) -> BlockBatch:
+    def pad(self, batch: GraphBatch) -> BlockBatch:
         """Return ``batch`` dense and sorted by block.
 
         Raises:
@@ -156,14 +156,14 @@ class PARD(GraphGenerator):
             process = DiscreteDiffusion.marginal(known if bool(known.any()) else torch.ones_like(known))
         return process.to(counts.device)
 
-    def losses(self, batch: GraphBatch | ReadyBatch, generator: torch.Generator | None = None) -> dict[str, Tensor]:
+    def losses(self, batch: GraphBatch | PaddedBatch, generator: torch.Generator | None = None) -> dict[str, Tensor]:
         """Return the losses in nats per graph: of node types, pair types, block sizes and block degrees.
 
         Each element has VLB + ce_weight CE at one time t of 1/T .. 1 (VLB: the term of t, not multiplied by T), summed
         over all blocks; each pair counts once. A stop is a next block of size 0 and degree 0. ``batch.block``, where a
         batch carries it, is taken for this model's order, as ``prepare`` makes it.
         """
-        g = self.made_ready(batch, BlockBatch)
+        g = self.to_padded(batch, BlockBatch)
         step, uniform = self.draw_noise(g, generator)
         e = self.losses_per_element(g, step, uniform, self._disturbed(g, generator))
         weight, count = self.config.ce_weight, max(len(g.types), 1)

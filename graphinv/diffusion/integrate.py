@@ -107,8 +107,10 @@ def solve(
             Solver and network must then do the same at every step, but for what they are given.
 
     Raises:
-        InputError: the solver cannot move the process, or a prediction is NaN.
+        InputError: it is no solver, it cannot move the process, or a prediction is NaN.
     """
+    if not isinstance(solver, Solver):
+        raise InputError(f"expected a solver object such as graphinv.diffusion.Heun(), got {solver!r}")
     total, number = times.numel() - 1, 0
     steps = _Steps(solver, process, predict, noise, total if replay else 0)
     mean, carry = x, solver.init(process, x)

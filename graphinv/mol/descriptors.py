@@ -37,9 +37,11 @@ def measures(names: Sequence[str]) -> list[Callable[[Chem.Mol], float]]:
         >>> [float(f(Chem.MolFromSmiles("C1CC1"))) for f in measures(["rings", "tpsa"])]
         [1.0, 0.0]
     """
-    wrong = [name for name in names if name not in PROPERTIES or list(names).count(name) > 1]
-    if wrong:
-        raise InputError(f"expected different properties of {', '.join(PROPERTIES)}, got {', '.join(names)}")
+    unknown = [name for name in names if name not in PROPERTIES]
+    if unknown:
+        raise InputError(f"unknown property {unknown[0]!r}; available: {', '.join(PROPERTIES)}")
+    if len(set(names)) < len(names):
+        raise InputError(f"a property is asked for twice: {', '.join(names)}; name each once")
     return [descriptor(name) for name in names]
 
 

@@ -175,6 +175,12 @@ def test_solvers_say_what_they_cannot_move():
         integrate(TauLeaping(), *gaussian_case(), time_grid(3), PerGraphNoise(torch.arange(3)))
 
 
+@pytest.mark.parametrize("solver", ["heun", Heun, None])
+def test_a_name_or_a_class_is_no_solver(solver):
+    with pytest.raises(InputError, match="solver object such as"):
+        integrate(solver, *gaussian_case(), time_grid(3), PerGraphNoise(torch.arange(3)))
+
+
 def test_adaptive_steps_stop_at_every_time_asked_for():
     x, sde = torch.tensor([[30.0, -20.0], [0.1, 0.2]], dtype=torch.float64), VPSDE(0.1, 5.0)
     times = torch.tensor([1.0, 0.55, 0.1], dtype=torch.float64)

@@ -100,8 +100,8 @@ def test_tables_are_read_with_their_columns_in_any_case_and_order(tmp_path: Path
 
 
 @pytest.mark.parametrize(("settings_", "lines", "message"), [
-    ({"properties": ["logp", "foo"]}, ["C"], "expected different properties of logp, qed, .* got logp, foo"),
-    ({"properties": ["qed", "qed"]}, ["C"], "expected different properties"),
+    ({"properties": ["logp", "foo"]}, ["C"], "unknown property .foo.; available: logp, qed"),
+    ({"properties": ["qed", "qed"]}, ["C"], "asked for twice: qed, qed"),
     ({"columns": ["a", "a"]}, [("C", ("1", "2"))], "different names of columns"),
     ({"columns": ["smiles"]}, [("C", ("1",))], "other than smiles"),
     ({"columns": "a"}, [("C", ("1",))], "different names of columns"),

@@ -35,7 +35,7 @@ class Cells:
 
     def __init__(self, names: Sequence[str]) -> None:
         if isinstance(names, str) or len(set(names)) != len(names) or "smiles" in names:
-            raise InputError(f"columns need names of their own, each once and none of them smiles, got {names!r}")
+            raise InputError(f"expected different names of columns other than smiles, got {names!r}")
         self._names = tuple(names)
         self._numbers = [array("d") for _ in names]
         self._wrong = [array("q") for _ in names]  # lines whose cell is no number

@@ -31,6 +31,8 @@ import torch
 import torch_geometric
 from torch import Tensor, nn
 from torch_geometric.nn import aggr as pyg
+from torch_geometric.nn.aggr import lcm as pyg_lcm  # PyG's own, whatever is registered
+from torch_geometric.nn.aggr import set_transformer as pyg_set_transformer
 from tqdm import tqdm
 
 from graphinv import aggr as ours
@@ -42,12 +44,12 @@ SIZES = (3, 37)
 Cell = float | int | str
 
 AGGREGATORS: dict[str, Callable[[], nn.Module]] = {
-    "pyg_lcm": lambda: pyg.LCMAggregation(F, F),
+    "pyg_lcm": lambda: pyg_lcm.LCMAggregation(F, F),
     "pyg_gru": lambda: pyg.GRUAggregation(F, F),
     "pyg_lstm": lambda: pyg.LSTMAggregation(F, F),
     "pyg_patch_transformer": lambda: pyg.PatchTransformerAggregation(F, F, patch_size=4, hidden_channels=F),
     "pyg_mlp": lambda: pyg.MLPAggregation(F, F, max_num_elements=40, num_layers=1),
-    "pyg_set_transformer": lambda: pyg.SetTransformerAggregation(F),
+    "pyg_set_transformer": lambda: pyg_set_transformer.SetTransformerAggregation(F),
     "pyg_graph_multiset_transformer": lambda: pyg.GraphMultisetTransformer(F, k=4),
     "pyg_sort": lambda: pyg.SortAggregation(k=4),
     "pyg_set2set": lambda: pyg.Set2Set(F, processing_steps=3),

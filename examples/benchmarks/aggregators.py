@@ -43,6 +43,8 @@ import torch
 import torch_geometric
 from torch import Tensor, nn
 from torch_geometric.nn import aggr as pyg
+from torch_geometric.nn.aggr import lcm as pyg_lcm  # PyG's own, whatever is registered
+from torch_geometric.nn.aggr import set_transformer as pyg_set_transformer
 from tqdm import tqdm
 
 from graphinv import aggr as ours
@@ -110,7 +112,7 @@ def lcm(op: str = "gru", order: str = "given", **settings: Any) -> nn.Module:
 
 
 AGGREGATORS: dict[str, Callable[[], nn.Module]] = {
-    "pyg_lcm": lambda: pyg.LCMAggregation(H, H, project=False),
+    "pyg_lcm": lambda: pyg_lcm.LCMAggregation(H, H, project=False),
     "lcm_gru": lcm,
     "lcm_gru_kept": lambda: lcm(recompute=False),
     "lcm_gated_sum": lambda: lcm("gated_sum"),
@@ -123,7 +125,7 @@ AGGREGATORS: dict[str, Callable[[], nn.Module]] = {
     "packed_gru": lambda: ours.PackedGRUAggregation(H, H),
     "sum": pyg.SumAggregation,
     "pyg_deep_sets": lambda: pyg.DeepSetsAggregation(nn.Linear(H, H), nn.Linear(H, H)),
-    "pyg_set_transformer": lambda: pyg.SetTransformerAggregation(H, heads=4),
+    "pyg_set_transformer": lambda: pyg_set_transformer.SetTransformerAggregation(H, heads=4),
     "set_transformer": lambda: ours.SetTransformerAggregation(H, H),
     "set_transformer_induced": lambda: ours.SetTransformerAggregation(H, H, induced=16),
     "slot_set": lambda: ours.SlotSetAggregation(H, H),

@@ -31,7 +31,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch_geometric.nn import aggr as pyg
+from torch_geometric.nn.aggr import lcm as pyg_lcm  # PyG's own, whatever is registered
 from torch_geometric.utils import scatter, softmax
 from tqdm import tqdm
 
@@ -171,7 +171,7 @@ def tree(device: torch.device, scale: float) -> Iterator[Case]:
         own = LCMAggregation(channels, project=False, order="given").to(device, dtype)
         sides = {}
         if kind == "uniform" and rows < 1_000_000:
-            peer = pyg.LCMAggregation(channels, channels, project=False).to(device, dtype)
+            peer = pyg_lcm.LCMAggregation(channels, channels, project=False).to(device, dtype)
             sides["pyg"] = both_ways(partial(peer, index=index, dim_size=len(counts)), x)
         for name in available_backends():
             sides[name] = on_backend(name, both_ways(partial(own, layout=layout), x))

@@ -10,7 +10,6 @@ from torch_geometric.nn import aggr as pyg
 from torch_geometric.nn.resolver import aggregation_resolver
 
 from graphinv.aggr import LCMAggregation, MonoidBankAggregation, PackedGRUAggregation, forget_layouts, register
-from graphinv.aggr._pyg import _NAMED
 from graphinv.aggr.layout import _cache
 from graphinv.testing import assert_close, random_graphs
 
@@ -23,15 +22,9 @@ AGGREGATORS = {
 
 @pytest.fixture
 def registered():
-    names = [cls.__name__ for cls in _NAMED]
-    before = {name: getattr(pyg, name, None) for name in names}
-    register()
+    undo = register()
     yield
-    for name, value in before.items():
-        if value is None:
-            delattr(pyg, name)
-        else:
-            setattr(pyg, name, value)
+    undo()
 
 
 def graph():
@@ -118,8 +111,15 @@ def test_every_pooling_is_found_by_name_and_runs_inside_a_layer(registered, name
     assert conv(x, edges).shape == (x.shape[0], 5)
 
 
-def test_pygs_own_class_is_out_of_the_way_only_after_registering():
-    assert pyg.LCMAggregation.__module__ == "torch_geometric.nn.aggr.lcm"
+def test_pygs_own_class_is_out_of_the_way_only_while_registered():
+    assert pyg.LCMAggregation.__module__ == "torch_geometric.nn.aggr.lcm" and not hasattr(pyg, "FSWAggregation")
+    first = register()
+    second = register()
+    assert pyg.LCMAggregation is LCMAggregation
+    second()
+    assert pyg.LCMAggregation is LCMAggregation
+    first()
+    assert pyg.LCMAggregation.__module__ == "torch_geometric.nn.aggr.lcm" and not hasattr(pyg, "FSWAggregation")
 
 
 def test_channels_are_taken_from_the_first_messages():

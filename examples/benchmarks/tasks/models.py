@@ -14,6 +14,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 from torch_geometric.nn import aggr as pyg
+from torch_geometric.nn.aggr import lcm as pyg_lcm  # PyG's own, whatever is registered
 
 from graphinv import aggr as ours
 from graphinv.aggr import LCMAggregation, auxiliary_loss
@@ -31,7 +32,7 @@ AGGREGATORS: dict[str, Callable[[int], nn.Module]] = {
     "mean": lambda width: pyg.MeanAggregation(),
     "max": lambda width: pyg.MaxAggregation(),
     "multi": lambda width: pyg.MultiAggregation(["mean", "max", "min", "std"]),
-    "pyg_lcm": lambda width: pyg.LCMAggregation(width, width, project=True),
+    "pyg_lcm": lambda width: pyg_lcm.LCMAggregation(width, width, project=True),
     "packed_gru": lambda width: ours.PackedGRUAggregation(width, width),
     "lcm_gru_canonical": lambda width: _lcm(width, "gru", "canonical"),
     "lcm_gru_random": lambda width: _lcm(width, "gru", "random"),

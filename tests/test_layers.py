@@ -112,3 +112,17 @@ def test_modules_and_functions_are_short(module):
 @pytest.mark.parametrize("module", [m for m in MODULES if m.read_text().strip()], ids=name_of)
 def test_modules_say_what_they_are(module):
     assert ast.get_docstring(tree_of(module))
+
+
+def test_only_the_loop_calls_the_step_of_a_solver():
+    """Solvers may call each other's; everything else that goes through time goes through ``solve``."""
+    arguments = 7  # process, predict, x, t, s, carry, noise
+    callers = {
+        name_of(module)
+        for module in MODULES
+        for node in ast.walk(tree_of(module))
+        if isinstance(node, ast.Call)
+        and ast.unparse(node.func).endswith(".step")
+        and len(node.args) + len(node.keywords) == arguments
+    }
+    assert callers == {"diffusion/integrate.py", "diffusion/solver/reverse.py"}

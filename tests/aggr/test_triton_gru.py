@@ -38,6 +38,15 @@ def weights(hidden, dtype=torch.float32, size=1.0):
     return [(scale * draw(*shape, seed=5 + k)).to(dtype) for k, shape in enumerate(shapes)]
 
 
+def assert_same_bits(got, wanted, what, products=torch.float32):
+    """Assert equal bits; up to rounding if interpreted: matrices are then multiplied by numpy, whose last bit depends
+    on how many rows there are, on some processors."""
+    if INTERPRETED:
+        assert_close(got, wanted, what, tolerance=10 * TOLERANCE if products == torch.float32 else 4e-2)
+    else:
+        assert torch.equal(got, wanted), what
+
+
 def combine_by_hand(a, b, w_ih, w_hh, b_ih, b_hh):
     """Return the mean of GRU(a, b) and GRU(b, a) from the formula of the cell."""
 
@@ -133,9 +142,12 @@ def test_every_way_through_the_tree_has_the_same_bits(sizes, hidden, products):
                 out = out[: layout.packed().groups.shape[0]]
                 found.append((out, *torch.autograd.grad(out.square().sum(), inputs)))
     for out, grad_x, *of_weights in found[1:]:
-        assert torch.equal(out, found[0][0]) and torch.equal(grad_x, found[0][1])
+        assert_same_bits(out, found[0][0], "results", products)
+        assert_same_bits(grad_x, found[0][1], "gradient of rows", products)
         for got, wanted in zip(of_weights, found[0][2:], strict=True):
-            assert_close(got, wanted, "gradient of a weight", tolerance=10 * TOLERANCE)
+            assert_close(
+                got, wanted, "gradient of a weight", tolerance=10 * TOLERANCE if products == torch.float32 else 4e-2
+            )
 
 
 @pytest.mark.triton
@@ -212,7 +224,7 @@ def test_a_group_alone_has_the_bits_it_has_in_its_batch():
         together = fold(latent, layout, given)
         for rank, group in enumerate(layout.packed().groups.tolist()):
             alone = fold(latent[layout.index == group], layout_of([sizes[group]]), given)
-            assert torch.equal(alone[0], together[rank]), f"group {group} of {sizes[group]} rows"
+            assert_same_bits(alone[0], together[rank], f"group {group} of {sizes[group]} rows")
 
 
 @pytest.mark.triton

@@ -132,8 +132,9 @@ def test_gradients_of_first_and_second_order(reduce, width):
         # One row has no slope in std, and the finite difference sees its kink; empty rows may be -inf.
         return out[ptr.diff() > (1 if reduce == "std" else 0)]
 
-    assert gradcheck(function, (x,))
-    assert gradgradcheck(function, (x,))
+    wide = width > 2  # along random directions, not entry by entry
+    assert gradcheck(function, (x,), fast_mode=wide)
+    assert gradgradcheck(function, (x,), fast_mode=wide)
 
 
 @pytest.mark.parametrize("reduce", REDUCTIONS)

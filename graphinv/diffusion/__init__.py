@@ -9,6 +9,7 @@ from graphinv.diffusion.gaussian import SDE, VESDE, VPSDE, SubVPSDE
 from graphinv.diffusion.integrate import Solution, integrate, solve, time_grid
 from graphinv.diffusion.precondition import network_error, network_input, network_score
 from graphinv.diffusion.process import FieldProcess, GraphProcess, Process
+from graphinv.diffusion.removal import Removal
 from graphinv.diffusion.schedule import CosineSchedule, LinearSchedule, Schedule
 from graphinv.diffusion.solver import (
     S4,
@@ -23,6 +24,7 @@ from graphinv.diffusion.solver import (
     PredictorCorrector,
     ReverseDiffusion,
     Solver,
+    StubMatching,
     TauLeaping,
 )
 from graphinv.diffusion.state import State, TypedGraphs
@@ -53,11 +55,13 @@ __all__ = [
     "Predict",
     "PredictorCorrector",
     "Process",
+    "Removal",
     "ReverseDiffusion",
     "Schedule",
     "Solution",
     "Solver",
     "State",
+    "StubMatching",
     "SubVPSDE",
     "TauLeaping",
     "TypedGraphs",

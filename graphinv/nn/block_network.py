@@ -5,20 +5,21 @@ Both give the same logits; the second is the first with everything that cannot c
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from graphinv.nn.block import BlockProperties, BlockSettings, Denoiser, Trunk
-from graphinv.nn.block_context import BlockContext
-from graphinv.nn.block_layout import CleanLayout, ParallelLayout, StepLayout
+from graphinv.nn.block_layout import BlockLayout, CleanLayout, ParallelLayout, StepLayout
 from graphinv.ops.pairs import pair_index
 
-__all__ = ["BlockInput", "BlockNetwork", "Contexts", "NewBlock", "ParallelOutput"]
+__all__ = ["BlockInput", "BlockNetwork", "Contexts", "NewBlock", "ParallelOutput", "mirror_inner"]
 
-Contexts = tuple[BlockContext, ...]
-"""One context per trunk: the shared one, or the denoiser's and the block heads' own."""
+Contexts = tuple[Any, ...]
+"""One ``Context`` per trunk, of the network's own kind: the shared one, or the denoiser's and the block heads' own."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class BlockInput:
         degree: ``[B, M]`` degree of its block.
         time: ``[B, M]`` diffusion time in [0, 1] of its block.
         mask: ``[B, M]`` bool.
+        walks: ``[B, M, W]`` further walk counts of its block's key; None for none.
     """
 
     types: Tensor
@@ -40,6 +42,12 @@ class BlockInput:
     degree: Tensor
     time: Tensor
     mask: Tensor
+    walks: Tensor | None = None
+
+    @property
+    def key(self) -> Tensor:
+        """``[B, M, 1 + W]``, degree and walk counts of each node's block."""
+        return _key(self.degree, self.walks)
 
 
 @dataclass(frozen=True)
@@ -67,6 +75,7 @@ class NewBlock:
         block: ``[B]`` its number.
         degree: ``[B]`` its degree.
         mask: ``[B, s]`` bool, the nodes that exist.
+        walks: ``[B, W]`` further walk counts of its key; None for none.
     """
 
     types: Tensor
@@ -74,6 +83,24 @@ class NewBlock:
     block: Tensor
     degree: Tensor
     mask: Tensor
+    walks: Tensor | None = None
+
+    @property
+    def key(self) -> Tensor:
+        """``[B, 1 + W]``, degree and walk counts."""
+        return _key(self.degree, self.walks)
+
+    def select(self, graphs: Sequence[int]) -> NewBlock:
+        """Return the blocks of the graphs of these numbers."""
+        index = torch.tensor(graphs, device=self.mask.device)
+        walks = None if self.walks is None else self.walks[index]
+        types, pairs, block = (t.index_select(0, index) for t in (self.types, self.pairs, self.block))
+        return NewBlock(types, pairs, block, self.degree[index], self.mask[index], walks)
+
+
+def _key(degree: Tensor, walks: Tensor | None) -> Tensor:
+    degree = degree.unsqueeze(-1)
+    return degree if walks is None else torch.cat([degree, walks], -1)
 
 
 class BlockNetwork(nn.Module):
@@ -98,7 +125,7 @@ class BlockNetwork(nn.Module):
         self.trunk = Trunk(settings)
         self.denoiser = Denoiser(settings)
         self.block_trunk = None if shared else Trunk(settings, timed=False)
-        self.properties = BlockProperties(settings)
+        self.properties = BlockProperties(settings, settings.node_dim + 2 * settings.edge_dim)
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight, gain=0.5 if settings.norm == "batch" else 1.0)
@@ -122,7 +149,7 @@ class BlockNetwork(nn.Module):
         pair_mask = layout.pair_mask[1].flatten(1).index_select(1, upper)
         logits = self.denoiser.edge_types(both[:, upper] + both[:, lower], pair_mask)
         if self.block_trunk is None:
-            rows = self.properties.rows(x, pairs, layout)[0]
+            rows = self._rows(x, pairs, layout)[0]
         else:
             rows = self._block_rows(g, CleanLayout(g.block, g.mask), types[0], apart)
         return ParallelOutput(self.denoiser.node_types(u[1], g.mask), logits, rows.cumsum(1))
@@ -132,12 +159,21 @@ class BlockNetwork(nn.Module):
         assert trunk is not None
         x = trunk.nodes(g.types[0], g.block, g.degree, None)
         x, pairs = trunk(x, trunk.pairs(types, apart), layout)
-        return self.properties.rows(x, pairs, layout)
+        return self._rows(x, pairs, layout)
+
+    def _rows(self, x: Tensor, pairs: Tensor, layout: BlockLayout) -> Tensor:
+        return self.properties.rows(torch.cat([layout.node_summary(pairs), x], -1))
 
     def empty_contexts(self, batch: int) -> Contexts:
         """Return the contexts of ``batch`` graphs without nodes."""
         trunks = [self.trunk] + ([] if self.block_trunk is None else [self.block_trunk])
         return tuple(trunk.empty_context(batch) for trunk in trunks)
+
+    def kept_floats(self, nodes: int) -> int:
+        """Return how many numbers the contexts of one graph of ``nodes`` finished nodes hold."""
+        s = self.settings
+        trunks = 1 if self.block_trunk is None else 2
+        return trunks * s.layers * nodes * (2 * nodes * s.edge_dim + 2 * s.edge_dim + s.node_dim)
 
     def denoise(self, contexts: Contexts, new: NewBlock, time: Tensor) -> tuple[Tensor, Tensor]:
         """Return logits ``[B, s, K]`` of nodes and ``[B, s, c + s, E + 1]`` of pairs at ``time`` ``[B]``."""
@@ -147,7 +183,7 @@ class BlockNetwork(nn.Module):
         ends = layout.noisy_sum(*self.denoiser.node_part(u).chunk(2, -1))
         both = self.denoiser.combine(ends, pairs)
         both = layout.rows(both) + layout.rows(layout.transpose(both))
-        return self.denoiser.node_types(u), self.denoiser.edge_types(both)
+        return self.denoiser.node_types(u), mirror_inner(self.denoiser.edge_types(both))
 
     def finish(self, contexts: Contexts, new: NewBlock) -> Contexts:
         """Return the contexts with the block ``new`` finished."""
@@ -160,7 +196,7 @@ class BlockNetwork(nn.Module):
             layout = StepLayout(contexts[1], new.mask, keep=True)
             x, pairs = self._run(self.block_trunk, layout, new, None)
             out.append(layout.grown_context(new.block, contexts[1].total))
-        rows = self.properties.rows(x, pairs, layout) * new.mask.unsqueeze(-1)
+        rows = self._rows(x, pairs, layout) * new.mask.unsqueeze(-1)
         out[-1] = replace(out[-1], total=contexts[-1].total + rows.sum(1))
         return tuple(out)
 
@@ -185,3 +221,12 @@ class BlockNetwork(nn.Module):
         rows = trunk.pairs(types, apart)
         out: tuple[Tensor, Tensor] = trunk(x, layout.join(rows, rows[:, :, : layout.old].transpose(1, 2)), layout)
         return out
+
+
+def mirror_inner(logits: Tensor) -> Tensor:
+    """Return logits ``[B, s, c + s, *]`` of pairs with those inside the block the same both ways, to the last bit.
+
+    They are to rounding before, but a product of matrices may round one row otherwise than another.
+    """
+    old, inner = torch.split(logits, [logits.size(2) - logits.size(1), logits.size(1)], 2)
+    return torch.cat([old, 0.5 * (inner + inner.transpose(1, 2))], 2)

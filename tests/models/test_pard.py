@@ -25,6 +25,8 @@ SMALL = PARDConfig(
 )  # fmt: skip
 NEAR = 1e-5  # logits become float32 before the losses
 PRIORS = ("absorbing", "marginal", "uniform")
+TOKENS = {"network": "tokens", "walks": 1}
+networks = pytest.mark.parametrize("changes", [{}, TOKENS], ids=["ppgn", "tokens"])
 
 
 def model(seed=0, dtype=torch.float64, **changes):
@@ -70,9 +72,10 @@ def slowly(pard, g, step, noisy, k):
         rows = slice(old, new)
         degree, number = g.degree[k, old : old + 1], torch.tensor([b])
         mask = torch.ones(1, size, dtype=torch.bool)
+        walks = g.walks[k, old : old + 1] if pard.config.walks else None
         x, e = noisy[0][k : k + 1, rows], noisy[1][k : k + 1, rows, :new]
         t, s = ((step[k, old] - i).double() / steps for i in (0, 1))
-        out = net.denoise(contexts, NewBlock(x, e, number, degree, mask), t.reshape(1))
+        out = net.denoise(contexts, NewBlock(x, e, number, degree, mask, walks), t.reshape(1))
         vlb, ce = node.losses(out[0].float(), g.types[k : k + 1, rows], x, t, s)
         nodes.update({i: (float(vlb[0, i - old]), float(ce[0, i - old])) for i in range(old, new)})
         vlb, ce = pair.losses(out[1].float(), g.pairs[k : k + 1, rows, :new], e, t, s)
@@ -81,7 +84,7 @@ def slowly(pard, g, step, noisy, k):
         )
         if b == 0:
             degrees.append(cross_entropy(net.properties.first_degrees(torch.tensor([size])), degree))
-        true = NewBlock(g.types[k : k + 1, rows], g.pairs[k : k + 1, rows, :new], number, degree, mask)
+        true = NewBlock(g.types[k : k + 1, rows], g.pairs[k : k + 1, rows, :new], number, degree, mask, walks)
         contexts = net.finish(contexts, true)
         after = torch.tensor(counts[b + 1 : b + 2])
         sizes.append(cross_entropy(net.next_sizes(contexts), after))
@@ -91,12 +94,19 @@ def slowly(pard, g, step, noisy, k):
 
 
 @pytest.mark.parametrize(
-    ("prior", "trunk", "block_time"),
-    [("absorbing", "shared", True), ("marginal", "separate", True), ("uniform", "shared", False)],
+    "changes",
+    [
+        {"prior": "absorbing"},
+        {"prior": "marginal", "trunk": "separate"},
+        {"prior": "uniform", "block_time": False},
+        {"prior": "marginal", **TOKENS},
+        {"prior": "absorbing", **TOKENS},
+    ],
+    ids=str,
 )
 @torch.no_grad()
-def test_losses_are_those_of_a_loop_over_blocks(prior, trunk, block_time):
-    pard = model(prior=prior, trunk=trunk, block_time=block_time)
+def test_losses_are_those_of_a_loop_over_blocks(changes):
+    pard = model(**changes)
     batch = graphs(6)
     g = pard.pad(batch)
     step, uniform = pard.draw_noise(g, seeded(1))
@@ -173,9 +183,9 @@ def carried(pard, batch, moved, seed, uniform):
     return torch.cat([uniform[:, :size][graph, place], to_pairs(pairs)], 1), place
 
 
-@pytest.mark.parametrize(("norm", "trunk"), [("layer", "shared"), ("batch", "separate")])
-def test_isomorphic_graphs_have_equal_losses_at_equal_noise(norm, trunk):
-    pard, batch = model(norm=norm, trunk=trunk), graphs(12)
+@pytest.mark.parametrize("changes", [{}, {"norm": "batch", "trunk": "separate"}, TOKENS], ids=str)
+def test_isomorphic_graphs_have_equal_losses_at_equal_noise(changes):
+    pard, batch = model(**changes), graphs(12)
     moved = permute_graphs(batch, seed=4)
     g, h = pard.pad(batch), pard.pad(moved)
     step, uniform = pard.draw_noise(g, seeded())
@@ -189,8 +199,9 @@ def test_isomorphic_graphs_have_equal_losses_at_equal_noise(norm, trunk):
     assert_close(two.degree, one.degree, "degrees")
 
 
-def test_the_losses_of_a_graph_depend_on_no_other_and_on_no_padding():
-    pard, batch = model(), graphs(8, min_nodes=1)
+@networks
+def test_the_losses_of_a_graph_depend_on_no_other_and_on_no_padding(changes):
+    pard, batch = model(**changes), graphs(8, min_nodes=1)
     g = pard.pad(batch)
     step, uniform = pard.draw_noise(g, seeded())
     e, size = pard.losses_per_element(g, step, uniform), g.types.size(1)
@@ -223,8 +234,9 @@ def no_graph_with_nodes(count):
     return GraphBatch(none, none.reshape(2, 0), none, offsets, offsets)
 
 
-def test_empty_graphs_and_single_nodes_have_their_share_of_the_loss():
-    pard = model()
+@networks
+def test_empty_graphs_and_single_nodes_have_their_share_of_the_loss(changes):
+    pard = model(**changes)
     batch = GraphBatch.from_graphs([no_graph_with_nodes(2), random_graphs(1, max_nodes=1), no_graph_with_nodes(1)])
     parts = pard.losses(batch, seeded())
     assert not bool(parts["edge"]) and all(bool(v.isfinite()) for v in parts.values())
@@ -232,18 +244,18 @@ def test_empty_graphs_and_single_nodes_have_their_share_of_the_loss():
     assert_close(parts["size"], pard.losses_per_element(g, *pard.draw_noise(g, seeded())).size.sum() / 4, "of four")
 
 
+@pytest.mark.parametrize("changes", [{}, TOKENS, {**TOKENS, "prior": "empty"}], ids=str)
 @pytest.mark.parametrize("count", [0, 3])
-def test_a_batch_of_empty_graphs_has_no_loss(count):
-    assert float(model().loss(no_graph_with_nodes(count), seeded()).detach()) == 0
+def test_a_batch_of_empty_graphs_has_no_loss(count, changes):
+    assert float(model(**changes).loss(no_graph_with_nodes(count), seeded()).detach()) == 0
 
 
 # --- training ---
 
 
-@pytest.mark.parametrize("trunk", ["shared", "separate"])
-@pytest.mark.parametrize("norm", ["layer", "batch"])
-def test_gradients_reach_every_parameter(trunk, norm):
-    pard = model(trunk=trunk, norm=norm).train()
+@pytest.mark.parametrize("changes", [{}, {"trunk": "separate", "norm": "batch"}, TOKENS], ids=str)
+def test_gradients_reach_every_parameter(changes):
+    pard = model(**changes).train()
     pard.loss(graphs(), seeded()).backward()
     silent = [n for n, p in pard.named_parameters() if p.grad is None or not bool(p.grad.any())]
     assert not [n for n in silent if not n.endswith("attention.bias")], silent  # a softmax does not see its bias
@@ -270,8 +282,9 @@ def test_recomputing_layers_with_running_statistics_is_refused():
         model(norm="batch", recompute="layers")
 
 
-def test_training_lowers_the_loss():
-    pard, batch = model().train(), graphs(8)
+@pytest.mark.parametrize("changes", [{}, TOKENS, {**TOKENS, "prior": "empty"}], ids=str)
+def test_training_lowers_the_loss(changes):
+    pard, batch = model(**changes).train(), graphs(8)
     optimizer = torch.optim.Adam(pard.parameters(), lr=3e-3)
     before = float(pard.loss(batch, seeded(0)).detach())
     for k in range(15):

@@ -20,6 +20,9 @@ SMALL = PARDConfig(
 )  # fmt: skip
 
 
+TOKENS = {"network": "tokens", "walks": 2}
+
+
 def model(seed=0, stop=0.0, trained=True, dtype=torch.float64, **changes):
     """Return a model with random weights everywhere; ``stop`` is added to the logit of stopping."""
     pard = PARD.seeded(replace(SMALL, **changes), seed)
@@ -53,11 +56,11 @@ def assert_well_formed(batch, most=7):
         assert bool(((part.diff() == 0) | (part.diff() == 1)).all())
 
 
-@pytest.mark.parametrize("prior", ["absorbing", "marginal", "uniform"])
-@pytest.mark.parametrize(("trunk", "norm"), [("shared", "layer"), ("separate", "batch")])
-def test_samples_are_simple_undirected_graphs_of_known_classes_in_consecutive_blocks(prior, trunk, norm):
-    assert_well_formed(model(prior=prior, trunk=trunk, norm=norm).sample(25, seed=1))
-    assert_well_formed(model(prior=prior, trunk=trunk, norm=norm, dtype=torch.float32).sample(5, steps=1))
+@pytest.mark.parametrize("prior", ["absorbing", "marginal", "uniform", "empty"])
+@pytest.mark.parametrize("changes", [{}, {"trunk": "separate", "norm": "batch"}, TOKENS], ids=str)
+def test_samples_are_simple_undirected_graphs_of_known_classes_in_consecutive_blocks(prior, changes):
+    assert_well_formed(model(prior=prior, **changes).sample(25, seed=1))
+    assert_well_formed(model(prior=prior, **changes, dtype=torch.float32).sample(5, steps=1))
 
 
 @pytest.mark.parametrize("trained", [True, False])
@@ -120,10 +123,10 @@ def test_a_graph_that_stops_at_once_has_one_block():
     assert not batch.block.any() and bool((batch.node_counts() > 0).all())
 
 
-@pytest.mark.parametrize("trunk", ["shared", "separate"])
+@pytest.mark.parametrize("changes", [{}, {"trunk": "separate"}, TOKENS, {**TOKENS, "prior": "empty"}], ids=str)
 @pytest.mark.parametrize("counts", [None, torch.tensor([4, 0, 7, 1, 6, 5, 7, 2, 3, 7])], ids=["free", "given"])
-def test_graph_k_is_the_same_in_any_batch_and_number_of_graphs(trunk, counts):
-    pard = model(trunk=trunk)
+def test_graph_k_is_the_same_in_any_batch_and_number_of_graphs(changes, counts):
+    pard = model(**changes)
     expected = pard.sample(10, seed=6, num_nodes=counts, batch_size=100)
     for batch_size in (1, 3):
         assert_same(pard.sample(10, seed=6, num_nodes=counts, batch_size=batch_size), expected)

@@ -9,16 +9,16 @@ import torch
 
 from graphinv.errors import InputError
 from graphinv.nn.block import BlockSettings
-from graphinv.nn.block_context import BlockContext
 from graphinv.nn.block_layout import ParallelLayout
 from graphinv.nn.block_network import BlockInput, BlockNetwork, NewBlock
+from graphinv.nn.tokens import TokenNetwork
 from graphinv.testing import assert_causal, assert_close
 from tests.nn import plain_pard as plain
 
 NODES, EDGES, MOST = 3, 2, 8
 SETTINGS = BlockSettings(NODES, EDGES, MOST, node_dim=16, edge_dim=8, layers=2, heads=2)
 MIXED = [[2, 1, 3], [1, 1, 1, 1, 1, 1], [6], [3, 2], [1]]
-KINDS = [("layer", True), ("rms", False), ("batch", True), ("batch", False)]
+KINDS = [("layer", True), ("rms", False), ("batch", True), ("batch", False), ("tokens", True)]
 both = pytest.mark.parametrize(("norm", "shared"), KINDS, ids=lambda v: str(v))
 
 
@@ -26,7 +26,10 @@ def network(norm="layer", shared=True, seed=0, **changes):
     """Return a network without a parameter or a running statistic that is 0 or 1."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        net = BlockNetwork(replace(SETTINGS, norm=norm, **changes), shared).double().eval()
+        if norm == "tokens":
+            net = TokenNetwork(replace(SETTINGS, walks=2, walk_classes=20, **changes)).double().eval()
+        else:
+            net = BlockNetwork(replace(SETTINGS, norm=norm, **changes), shared).double().eval()
         for p in net.parameters():
             p.data += 0.2 * torch.randn_like(p)
         for name, value in net.named_buffers():
@@ -47,10 +50,11 @@ def random_input(sizes=MIXED, size=None, seed=0):
     for k, parts in enumerate(sizes):
         block[k, : sum(parts)] = torch.arange(len(parts)).repeat_interleave(torch.tensor(parts, dtype=torch.long))
     of_block = [torch.randint(MOST, (count, MOST + 1), generator=g), torch.rand(count, MOST + 1, generator=g)]
-    degree, time = (v.gather(1, block) for v in of_block)
+    of_block += [torch.randint(20, (count, MOST + 1), generator=g) for _ in range(2)]
+    degree, time, *walks = (v.gather(1, block) for v in of_block)
     types = torch.stack([torch.randint(NODES + k, (count, size), generator=g) for k in (0, 1)])
     pairs = torch.stack([torch.randint(EDGES + 1 + k, (count, size, size), generator=g) for k in (0, 1)])
-    return BlockInput(types, symmetric(pairs), block, degree, time.double(), block < MOST)
+    return BlockInput(types, symmetric(pairs), block, degree, time.double(), block < MOST, torch.stack(walks, -1))
 
 
 def square(pairs, size):
@@ -100,13 +104,14 @@ def new_block(g, half, number, known, place, mask):
     graph = torch.arange(len(place))[:, None, None]
     pairs = g.pairs[half][graph, place.unsqueeze(2), torch.cat([known, place], 1).unsqueeze(1)]
     degree = g.degree.gather(1, place[:, :1]).squeeze(1)
-    return NewBlock(g.types[half].gather(1, place), pairs, torch.full((len(place),), number), degree, mask)
+    walks = g.walks[torch.arange(len(place)), place[:, 0]]
+    return NewBlock(g.types[half].gather(1, place), pairs, torch.full((len(place),), number), degree, mask, walks)
 
 
 def only(g, k, size):
     """Return graph k cut to its first ``size`` nodes."""
     part = slice(k, k + 1), slice(0, size)
-    rest = (getattr(g, name)[part] for name in ("block", "degree", "time", "mask"))
+    rest = (getattr(g, name)[part] for name in ("block", "degree", "time", "mask", "walks"))
     return BlockInput(g.types[:, k : k + 1, :size], g.pairs[:, k : k + 1, :size, :size], *rest)
 
 
@@ -246,8 +251,8 @@ def test_contexts_that_were_cut_and_joined_say_what_whole_ones_say(norm, shared)
     expected = net.denoise(contexts, new, g.time[:, 0])
     order = [2, 0, 1]
     parts = [c.graphs([0, 0, 0], mask.sum(1).tolist()) for c in contexts]
-    joined = tuple(BlockContext.join([p[k] for k in order]) for p in parts)
-    moved = NewBlock(*(getattr(new, name)[order] for name in ("types", "pairs", "block", "degree", "mask")))
+    joined = tuple(type(p[0]).join([p[k] for k in order]) for p in parts)
+    moved = NewBlock(*(getattr(new, name)[order] for name in ("types", "pairs", "block", "degree", "mask", "walks")))
     nodes, pairs = net.denoise(joined, moved, g.time[order, 0])
     size = torch.arange(3)
     for at, k in enumerate(order):
@@ -331,7 +336,7 @@ def test_neither_content_nor_amount_of_padding_reaches_a_graph(norm, shared):
     assert torch.equal(same.pairs[real], out.pairs[real])
     wide = random_input(size=8, seed=9)
     wide.types[:, :, :6], wide.pairs[:, :, :6, :6] = g.types, g.pairs
-    wide.degree[:, :6], wide.time[:, :6] = g.degree, g.time
+    wide.degree[:, :6], wide.time[:, :6], wide.walks[:, :6] = g.degree, g.time, g.walks
     more = net(wide)
     assert_close(more.nodes[:, :6][g.mask], out.nodes[g.mask], "nodes", tolerance=1e-10)
     assert_close(more.totals[:, :6][g.mask], out.totals[g.mask], "totals", tolerance=1e-10)

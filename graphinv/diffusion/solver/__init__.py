@@ -7,6 +7,7 @@ from graphinv.diffusion.solver.heun import AdaptiveHeun, Heun
 from graphinv.diffusion.solver.langevin import Langevin
 from graphinv.diffusion.solver.reverse import EulerMaruyama, PredictorCorrector, ReverseDiffusion
 from graphinv.diffusion.solver.s4 import S4
+from graphinv.diffusion.solver.stubs import StubMatching
 from graphinv.diffusion.solver.tau_leaping import TauLeaping
 
 __all__ = [
@@ -23,5 +24,6 @@ __all__ = [
     "PredictorCorrector",
     "ReverseDiffusion",
     "Solver",
+    "StubMatching",
     "TauLeaping",
 ]

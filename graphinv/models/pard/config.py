@@ -21,11 +21,16 @@ class BlockSampler:
         steps: most denoising steps of a block.
         steps_per_element: a block of k unknown nodes and pairs gets at most this times k steps, and at least one.
         temperature: divides the logits of nodes and pairs; below 1 sharpens, above 1 flattens.
+        tries: draws of a block until peeling the graph so far takes that block and nothing else, with the key that was
+            drawn for it, which is true of all data; the last is kept whatever it is. 1 looks at nothing.
+        restarts: how often a graph whose block failed all its tries is begun anew.
     """
 
     steps: int = 100
     steps_per_element: float = 2.0
     temperature: float = 1.0
+    tries: int = 1
+    restarts: int = 0
 
     def __post_init__(self) -> None:
         if self.steps < 1 or not 0 < self.steps_per_element < inf or not 0 < self.temperature < inf:
@@ -33,6 +38,8 @@ class BlockSampler:
                 "expected steps >= 1, steps_per_element > 0 and temperature > 0, "
                 f"got {self.steps}, {self.steps_per_element} and {self.temperature}"
             )
+        if self.tries < 1 or self.restarts < 0:
+            raise InputError(f"expected tries >= 1 and restarts >= 0, got {self.tries} and {self.restarts}")
 
     def steps_of(self, elements: int) -> int:
         """Return the denoising steps of a block with ``elements`` unknown nodes and pairs.
@@ -49,19 +56,22 @@ class PARDConfig:
     """Everything that defines a PARD model; the defaults are the paper's shapes.
 
     Attributes:
+        network: "ppgn", with channels for every pair (the paper's), or "tokens", which keeps nodes only and reads of a
+            pair what can be counted: for larger graphs and small machines.
         node_types: K, kinds of nodes.
         edge_types: kinds of edges, "none" not counted.
         max_nodes: most nodes of a graph; bounds number, size and degree of blocks.
         max_hops: H of the block order; 0 is one block, plain diffusion of the whole graph.
         order: "tuple" compares walk counts hop by hop; "legacy" is the published code's weight, with its wrong ties.
-        prior: what noise is: "marginal" (frequencies of the data), "uniform" or "absorbing" (an unknown state).
+        prior: what noise is: "marginal" (frequencies of the data), "uniform", "absorbing" (an unknown state), or
+            "empty" (unknown nodes, no edges: edges are drawn one by one, and every node gets exactly its degree).
         diffusion_steps: T, times of the training: 1/T .. 1.
         ce_weight: weight of the cross entropy beside the variational bound.
         block_time: each block of a training graph has a time of its own, instead of one per graph.
         context_noise: share of the finished nodes and pairs that training replaces by draws from their marginals.
         trunk: "shared" by denoiser and block heads, or "separate" networks.
         node_dim: channels of nodes.
-        edge_dim: channels of pairs.
+        edge_dim: channels of pairs; of messages and of the head of pairs in a network of tokens.
         layers: of the trunk.
         heads: of attention; must divide node_dim.
         norm: "layer", "rms", or "batch" (the paper's code, which overwrites the residual stream).
@@ -69,15 +79,18 @@ class PARDConfig:
         relative: pairs see how many blocks their ends are apart.
         recompute: what the backward pass computes again instead of keeping it: "none", "pairs" (the inside of pair
             functions: a third less memory for little time) or "layers" (least memory).
+        walks: walk counts of a block's key that are drawn beside its degree, and given to the block; below max_hops.
+        walk_classes: how many values of each are told apart.
         sampler: how samples are drawn unless told otherwise.
     """
 
+    network: Literal["ppgn", "tokens"] = "ppgn"
     node_types: int = 4
     edge_types: int = 3
     max_nodes: int = 9
     max_hops: int = 3
     order: Literal["tuple", "legacy"] = "tuple"
-    prior: Literal["marginal", "uniform", "absorbing"] = "marginal"
+    prior: Literal["marginal", "uniform", "absorbing", "empty"] = "marginal"
     diffusion_steps: int = 50
     ce_weight: float = 0.1
     block_time: bool = True
@@ -91,6 +104,8 @@ class PARDConfig:
     absolute: bool = True
     relative: bool = True
     recompute: Literal["none", "pairs", "layers"] = "pairs"
+    walks: int = 0
+    walk_classes: int = 128
     sampler: BlockSampler = BlockSampler()
 
     def __post_init__(self) -> None:
@@ -105,7 +120,29 @@ class PARDConfig:
             raise InputError(
                 f"expected ce_weight >= 0 and 0 <= context_noise < 1, got {self.ce_weight} and {self.context_noise}"
             )
+        self._check_network()
         self.shapes()
+
+    def _check_network(self) -> None:
+        tokens = self.network == "tokens"
+        if tokens and (self.trunk == "separate" or self.norm != "layer"):
+            raise InputError(
+                f'network "tokens" has one trunk and layer norm, got trunk {self.trunk!r} and norm {self.norm!r}; '
+                'network "ppgn" has the others'
+            )
+        if self.walks and not (tokens and 0 < self.walks < self.max_hops and self.order == "tuple"):
+            raise InputError(
+                'walks counts entries of the key that the order "tuple" compares beyond the degree, 0 .. max_hops - 1, '
+                f'and is read by network "tokens"; got walks = {self.walks}, max_hops = {self.max_hops}, order '
+                f"{self.order!r}, network {self.network!r}"
+            )
+        if self.walk_classes < 2:
+            raise InputError(f"walk_classes must be at least 2, got {self.walk_classes}")
+        if self.prior == "empty" and (self.max_hops < 1 or self.order != "tuple"):
+            raise InputError(
+                'prior "empty" gives every node of a block the same degree, which the order "tuple" with max_hops >= 1 '
+                f"grants; got order {self.order!r} and max_hops = {self.max_hops}"
+            )
 
     def shapes(self) -> BlockSettings:
         """Return what the network is built from."""

@@ -33,7 +33,7 @@ class LogLikelihood:
 
     Attributes:
         sizes: ``[B]`` exact, all block sizes and the stop.
-        degrees: ``[B]`` exact, all block degrees.
+        degrees: ``[B]`` exact, all block degrees, and the walk counts of their keys where the model draws these.
         blocks: ``[B]`` estimate of a lower bound, node types and pairs of all blocks.
     """
 
@@ -64,28 +64,52 @@ def log_likelihood(model: PARD, batch: GraphBatch, samples: int, seed: int) -> L
 
 def _of_graphs(model: PARD, g: BlockBatch, noise: PerGraphNoise, samples: int) -> tuple[Tensor, Tensor, Tensor]:
     """Return log p of sizes and of degrees and the bound of the blocks, ``[B]`` float64 each."""
-    steps, count, size = model.config.diffusion_steps, len(g.types), g.types.size(1)
-    later = torch.triu_indices(size, size, 1, device=g.types.device)
-    entries = torch.cat([torch.arange(size, device=later.device), later[1] * (later[1] - 1) // 2 + later[0]])
-    total, losses = torch.zeros(count, dtype=torch.float64), None
+    draw = _of_removal if model.config.prior == "empty" else _of_redraws
+    total, heads = torch.zeros(len(g.types), dtype=torch.float64), None
     for k in range(samples):
-        times, *own = (noise.child(k).child(part) for part in range(3))
-        step = (times.uniform(g.block if model.config.block_time else torch.zeros_like(g.block)) * steps).long() + 1
-        numbers = (entries[:size], entries[size:])
-        nodes, pairs = (part.uniform(e.expand(count, -1)) for part, e in zip(own, numbers, strict=True))
-        losses = model.losses_per_element(g, step, torch.cat([nodes, pairs], 1))
-        for vlb, _, mask in losses.diffused().values():
-            total -= steps * torch.where(mask, vlb.double(), 0.0).sum(1).cpu() / samples
-    assert losses is not None
-    node, pair = model.processes()
-    pair_mask = to_pairs(g.mask.unsqueeze(1) & g.mask.unsqueeze(2))
-    total -= torch.where(g.mask, node.prior_kl(g.types), 0.0).sum(1).cpu()
-    total -= torch.where(pair_mask, pair.prior_kl(to_pairs(g.pairs)), 0.0).sum(1).cpu()
-    return (*_properties(model, g, losses.size, losses.degree), total)
+        bound, heads = draw(model, g, noise.child(k))
+        total += bound.cpu() / samples
+    assert heads is not None
+    if model.config.prior != "empty":
+        node, pair = model.processes()
+        pair_mask = to_pairs(g.mask.unsqueeze(1) & g.mask.unsqueeze(2))
+        total -= torch.where(g.mask, node.prior_kl(g.types), 0.0).sum(1).cpu()
+        total -= torch.where(pair_mask, pair.prior_kl(to_pairs(g.pairs)), 0.0).sum(1).cpu()
+    return (*_properties(model, g, *heads), total)
 
 
-def _properties(model: PARD, g: BlockBatch, size: Tensor, degree: Tensor) -> tuple[Tensor, Tensor]:
+Bound = tuple[Tensor, tuple[Tensor, Tensor, Tensor]]  # [B] float64, and losses of sizes, degrees and walk counts
+
+
+def _of_redraws(model: PARD, g: BlockBatch, noise: PerGraphNoise) -> Bound:
+    """Return T times minus the variational loss at random times."""
+    steps, (times, *own) = model.config.diffusion_steps, (noise.child(part) for part in range(3))
+    step = (times.uniform(g.block if model.config.block_time else torch.zeros_like(g.block)) * steps).long() + 1
+    losses = model.losses_per_element(g, step, torch.cat(_uniform(g, *own), 1))
+    parts = [torch.where(mask, vlb.double(), 0.0).sum(1) for vlb, _, mask in losses.diffused().values()]
+    return -steps * (parts[0] + parts[1]), (losses.size, losses.degree, losses.walks)
+
+
+def _of_removal(model: PARD, g: BlockBatch, noise: PerGraphNoise) -> Bound:
+    """Return minus the loss at random levels of each block."""
+    levels, *own = (noise.child(part) for part in range(3))
+    blocks = torch.arange(model.max_nodes + 1, device=g.block.device).expand(len(g.block), -1)
+    node, edge, *heads = model.removal_losses(g, levels.uniform(blocks), *_uniform(g, *own))
+    return -(node.double() + edge.double()), (heads[0], heads[1], heads[2])
+
+
+def _uniform(g: BlockBatch, node: PerGraphNoise, pair: PerGraphNoise) -> tuple[Tensor, Tensor]:
+    """Return draws of nodes ``[B, M]`` and of pairs ``[B, P]`` that padding does not change."""
+    count, size = g.types.shape
+    later = torch.triu_indices(size, size, 1, device=g.types.device)
+    pairs = later[1] * (later[1] - 1) // 2 + later[0]
+    place = torch.arange(size, device=later.device)
+    return node.uniform(place.expand(count, -1)), pair.uniform(pairs.expand(count, -1))
+
+
+def _properties(model: PARD, g: BlockBatch, size: Tensor, degree: Tensor, walks: Tensor) -> tuple[Tensor, Tensor]:
     """Return exact log p of all sizes and of all degrees, ``[B]`` float64 each."""
+    degree = degree + walks
     count, first = len(g.types), len(g.first_size)
     owner = torch.div(g.last, max(g.types.size(1), 1), rounding_mode="floor")
     has_nodes = g.mask.any(1)

@@ -22,19 +22,25 @@ from graphinv.models.pard.config import PARDConfig
 from graphinv.models.pard.likelihood import LogLikelihood, log_likelihood, path_consistency
 from graphinv.models.pard.ordered_store import ordered_store
 from graphinv.models.pard.presets import PRESETS, TRAINING
+from graphinv.models.pard.removal import remove
 from graphinv.nn.block_network import BlockInput, BlockNetwork, ParallelOutput
+from graphinv.nn.tokens import TokenNetwork
 from graphinv.ops.pairs import from_pairs, to_pairs
 
 __all__ = ["PARD"]
 
 
 class ElementLosses(NamedTuple):
-    """Losses in nats of every part of B graphs; VLB, CE and mask of nodes ``[B, M]`` and pairs ``[B, P]``."""
+    """Losses in nats of every part of B graphs; VLB, CE and mask of nodes ``[B, M]`` and pairs ``[B, P]``.
+
+    The heads of blocks have S sizes, and B' + S degrees and further walk counts of keys.
+    """
 
     node: tuple[Tensor, Tensor, Tensor]
     edge: tuple[Tensor, Tensor, Tensor]
     size: Tensor
     degree: Tensor
+    walks: Tensor
 
     def diffused(self) -> dict[str, tuple[Tensor, Tensor, Tensor]]:
         """Return the parts that diffuse, by name."""
@@ -81,7 +87,11 @@ class PARD(GraphGenerator):
     def __init__(self, config: PARDConfig) -> None:
         super().__init__(config, config.max_nodes)
         c = config
-        self.net = BlockNetwork(c.shapes(), shared=c.trunk == "shared")
+        self.net: BlockNetwork | TokenNetwork
+        if c.network == "tokens":
+            self.net = TokenNetwork(c.shapes())
+        else:
+            self.net = BlockNetwork(c.shapes(), shared=c.trunk == "shared")
         lengths = (c.node_types, c.edge_types + 1, c.max_nodes + 1, c.max_nodes + 1, c.max_nodes)
         for name, length in zip(COLUMNS, lengths, strict=True):
             self.register_buffer(name, torch.zeros(length, dtype=torch.long))
@@ -93,7 +103,8 @@ class PARD(GraphGenerator):
 
     def evaluated(self) -> list[nn.Module]:
         """Return the trunks: they run once per denoising step, and once more for each finished block."""
-        return [trunk for trunk in (self.net.trunk, self.net.block_trunk) if trunk is not None]
+        trunks = self.net.trunk, getattr(self.net, "block_trunk", None)
+        return [trunk for trunk in trunks if trunk is not None]
 
     def prepare(self, store: GraphStore, *, progress: bool = True) -> GraphStore:
         """Return the store with the blocks of this model's order; keep the statistics that sampling needs.
@@ -147,7 +158,7 @@ class PARD(GraphGenerator):
         return self._made[1]
 
     def _process(self, counts: Tensor) -> DiscreteDiffusion:
-        if self.config.prior == "absorbing":
+        if self.config.prior in ("absorbing", "empty"):  # the latter for nodes; edges have a process of their own
             process = DiscreteDiffusion.absorbing(counts.numel())
         elif self.config.prior == "uniform":
             process = DiscreteDiffusion.uniform(counts.numel())
@@ -157,7 +168,7 @@ class PARD(GraphGenerator):
         return process.to(counts.device)
 
     def losses(self, batch: GraphBatch | PaddedBatch, generator: torch.Generator | None = None) -> dict[str, Tensor]:
-        """Return the losses in nats per graph: of node types, pair types, block sizes and block degrees.
+        """Return the losses in nats per graph: of node types, pair types, block sizes, block degrees and walk counts.
 
         Each element has VLB + ce_weight CE at one time t of 1/T .. 1 (VLB: the term of t, not multiplied by T), summed
         over all blocks; each pair counts once. A stop is a next block of size 0 and degree 0. ``batch.block``, where a
@@ -166,9 +177,39 @@ class PARD(GraphGenerator):
         g = self.to_padded(batch, BlockBatch)
         step, uniform = self.draw_noise(g, generator)
         e = self.losses_per_element(g, step, uniform, self._disturbed(g, generator))
-        weight, count = self.config.ce_weight, max(len(g.types), 1)
+        weight = self.config.ce_weight
         parts = {name: torch.where(mask, vlb + weight * ce, 0.0) for name, (vlb, ce, mask) in e.diffused().items()}
-        return {name: part.sum() / count for name, part in {**parts, "size": e.size, "degree": e.degree}.items()}
+        return self._parts(parts["node"], parts["edge"], e.size, e.degree, e.walks)
+
+    def _parts(self, *losses: Tensor) -> dict[str, Tensor]:
+        """Return the losses per graph of nodes ``[B, *]``, edges ``[B, *]`` and block heads, by name."""
+        names = ("node", "edge", "size", "degree", "walks")[: 5 if self.config.walks else 4]
+        count = max(len(losses[0]), 1)
+        return {name: part.sum() / count for name, part in zip(names, losses, strict=False)}
+
+    def removal_losses(
+        self,
+        g: BlockBatch,
+        level: Tensor,
+        node: Tensor,
+        pair: Tensor,
+        context: tuple[Tensor, Tensor] | None = None,
+    ) -> tuple[Tensor, ...]:
+        """Return the bounds ``[B]`` of nodes and edges under the prior "empty", and losses of sizes, degrees and walks.
+
+        Args:
+            g: the graphs.
+            level: ``[B, max_nodes + 1]`` in [0, 1), how far each block has come.
+            node: ``[B, M]`` in [0, 1), which nodes have come first.
+            pair: ``[B, P]`` in [0, 1), which edges.
+            context: as in ``losses_per_element``.
+        """
+        left = remove(g, self.config.node_types, level.gather(1, g.block), node, pair)
+        types, pairs = (g.types, g.pairs) if context is None else context
+        time = torch.zeros_like(left.node_weight, dtype=next(self.parameters()).dtype)
+        both = torch.stack([types, left.types]), torch.stack([pairs, left.pairs])
+        out = self.net(BlockInput(*both, g.block, g.degree, time, g.mask, g.walks))
+        return (*left.losses(out, g), *self._block_losses(g, out))
 
     def draw_noise(self, g: BlockBatch, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
         """Draw times t T ``[B, M]`` in 1..T, one per block or per graph, and uniform noise ``[B, M + P]``."""
@@ -199,7 +240,7 @@ class PARD(GraphGenerator):
         noisy = (node.q_sample(targets[0], times[0], u[0]), pair.q_sample(targets[1], times[1], u[1]))
         shown = (g.types, g.pairs) if context is None else context
         types, pairs = torch.stack([shown[0], noisy[0]]), torch.stack([shown[1], from_pairs(noisy[1], size)])
-        out = self.net(BlockInput(types, pairs, g.block, g.degree, step / steps, g.mask))
+        out = self.net(BlockInput(types, pairs, g.block, g.degree, step / steps, g.mask, g.walks))
         before = (times[0] - 1 / steps).clamp(min=0), (times[1] - 1 / steps).clamp(min=0)
         pair_mask = to_pairs(g.mask.unsqueeze(1) & g.mask.unsqueeze(2))
         return ElementLosses(
@@ -208,13 +249,21 @@ class PARD(GraphGenerator):
             *self._block_losses(g, out),
         )
 
-    def _block_losses(self, g: BlockBatch, out: ParallelOutput) -> tuple[Tensor, Tensor]:
+    def _block_losses(self, g: BlockBatch, out: ParallelOutput) -> tuple[Tensor, Tensor, Tensor]:
         heads = self.net.properties
         totals = out.totals.flatten(0, 1)[g.last]
         size = F.cross_entropy(heads.sizes(totals), g.next_size, reduction="none")
         degrees = torch.cat([heads.first_degrees(g.first_size), heads.degrees(totals, g.next_size)])
         target = torch.cat([g.first_degree, g.next_degree])
-        return size, F.cross_entropy(degrees, target, reduction="none")
+        degree = F.cross_entropy(degrees, target, reduction="none")
+        before = torch.cat([totals.new_zeros(len(g.first_size), totals.size(1)), totals])
+        sizes = torch.cat([g.first_size, g.next_size])
+        key = torch.cat([target.unsqueeze(1), torch.cat([g.first_walks, g.next_walks])], 1)
+        walks = torch.zeros_like(degree)
+        for k in range(1, key.size(1)):
+            logits = heads.walk_counts(before, sizes, key[:, :k])
+            walks = walks + F.cross_entropy(logits, key[:, k], reduction="none")
+        return size, degree, torch.where(sizes > 0, walks, 0.0)
 
     def _disturbed(self, g: BlockBatch, generator: torch.Generator | None) -> tuple[Tensor, Tensor] | None:
         """Return the context with a share of its entries redrawn from the marginals: what sampling errors look like."""

@@ -8,21 +8,32 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-from graphinv.diffusion import Ancestral, GraphProcess, PerGraphNoise, TypedGraphs, integrate
+from graphinv.diffusion import (
+    Ancestral,
+    GraphProcess,
+    PerGraphNoise,
+    Removal,
+    Solver,
+    StubMatching,
+    TypedGraphs,
+    integrate,
+)
 from graphinv.diffusion.categorical import categorical
 from graphinv.diffusion.state import with_fields
 from graphinv.errors import InputError
 from graphinv.graphs import DenseGraphs, GraphBatch
 from graphinv.models.pard.config import BlockSampler
-from graphinv.nn.block_context import BlockContext
-from graphinv.nn.block_network import Contexts, NewBlock
+from graphinv.models.pard.path import on_path
+from graphinv.nn.block_context import Context
+from graphinv.nn.block_network import NewBlock
 
 if TYPE_CHECKING:
     from graphinv.models.base import Callback
@@ -33,33 +44,44 @@ __all__ = ["draw_graphs"]
 _CALL = 256  # what a call of the network costs whatever its batch, in pairs
 _POOL = 2**30  # bytes of context that graphs under way may come to; the largest go on beyond it, up to twice as much
 _DAMAGED = "the model gives no numbers (NaN): its weights are damaged; take another checkpoint"
-_SIZE, _DEGREE, _START, _STEPS = range(4)  # what noise of a block is for
+_SIZE, _DEGREE, _START, _STEPS, _WALKS, _TRIES = (0, 1, 2, 3, 4, 64)  # what noise of a block is for
+_RESTART = 2**20  # above any number of blocks
 
 
 @dataclass
 class _Graph:
-    """A graph under way: finished blocks, and size and degree of the next."""
+    """A graph under way: finished blocks, size and key of the next, and how often it was drawn again."""
 
     number: int
     target: int | None
     plan: list[tuple[int, int]] | None = None
     size: int = 0
-    degree: int = 0
-    contexts: Contexts = ()
-    types: list[Tensor] = field(default_factory=list)
-    rows: list[Tensor] = field(default_factory=list)
+    key: list[int] = field(default_factory=list)
+    contexts: tuple[Context, ...] = ()
+    blocks: list[int] = field(default_factory=list)  # their sizes
+    types: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.long))
+    pairs: Tensor = field(default_factory=lambda: torch.zeros(0, 0, dtype=torch.long))
+    redraws: int = 0
+    restarts: int = 0
 
     @property
     def nodes(self) -> int:
-        return sum(t.numel() for t in self.types)
+        return self.types.numel()
 
     @property
     def elements(self) -> int:
         return self.size + self.size * (self.size - 1) // 2 + self.size * self.nodes
 
-    @property
-    def pairs(self) -> int:
-        return self.size * (self.size + 2 * self.nodes)
+    def drop(self) -> None:
+        """Forget what was drawn so far."""
+        self.blocks, self.types, self.pairs = [], self.types[:0], self.pairs[:0, :0]
+
+    def grow(self, types: Tensor, rows: Tensor) -> None:
+        """Add a block of types ``[s]`` and pair types ``[s, n + s]``."""
+        old = self.nodes
+        self.blocks.append(len(types))
+        self.types = torch.cat([self.types, types])
+        self.pairs = torch.cat([torch.cat([self.pairs, rows[:, :old].t()], 1), rows])
 
 
 def draw_graphs(
@@ -87,7 +109,7 @@ def draw_graphs(
         if entering:
             draw.enter(entering)
         active += entering
-        for chunk in _batches(draw.affordable([g for g in active if g.size]), sampler, batch_size):
+        for chunk in _batches(draw.affordable([g for g in active if g.size]), draw.steps, batch_size):
             draw.block(chunk)
         done += [g for g in active if not g.size]
         active = [g for g in active if g.size]
@@ -96,11 +118,11 @@ def draw_graphs(
     return _packed(sorted(done, key=lambda g: g.number))
 
 
-def _batches(graphs: list[_Graph], sampler: BlockSampler, batch_size: int) -> Iterator[list[_Graph]]:
+def _batches(graphs: list[_Graph], steps: Callable[[_Graph], int], batch_size: int) -> Iterator[list[_Graph]]:
     """Yield graphs whose next blocks take equally many steps, cut where calls and padding together cost least."""
     by_steps: dict[int, dict[tuple[int, int], list[_Graph]]] = defaultdict(lambda: defaultdict(list))
     for g in graphs:
-        by_steps[sampler.steps_of(g.elements)][g.size, g.nodes].append(g)
+        by_steps[steps(g)][g.size, g.nodes].append(g)
     for _, alike in sorted(by_steps.items()):
         shapes = sorted(alike)
         for start, end in _cuts(shapes, [len(alike[shape]) for shape in shapes], batch_size):
@@ -135,11 +157,21 @@ class _Drawing:
     def __init__(self, model: PARD, seed: int, sampler: BlockSampler) -> None:
         self.model, self.net, self.seed, self.sampler = model, model.net, seed, sampler
         self.device = next(model.parameters()).device
-        self.process = GraphProcess(*model.processes())
+        node, pair = model.processes()
+        self.removes = model.config.prior == "empty"
+        self.process = GraphProcess(node, Removal(model.config.edge_types) if self.removes else pair)
+        if sampler.tries > 1 and model.config.order != "tuple":
+            raise InputError(f'tries look for the order "tuple", this model has {model.config.order!r}; set tries = 1')
         sizes, degrees = model.sizes.cpu(), model.degrees.cpu()
         trained = bool(sizes.sum())
         self.known_sizes = sizes > 0 if trained else torch.ones_like(sizes, dtype=torch.bool)
         self.known_degrees = degrees > 0 if trained else torch.ones_like(degrees, dtype=torch.bool)
+
+    def steps(self, g: _Graph) -> int:
+        """Return the steps of the next block of a graph: one for each type and stub at most, if edges are removed."""
+        if self.removes:
+            return max(1, min(self.sampler.steps, g.size * (1 + g.key[0])))
+        return self.sampler.steps_of(g.elements)
 
     def affordable(self, graphs: list[_Graph]) -> list[_Graph]:
         """Return the graphs that memory lets grow now: the largest ones, which soon leave, before the others."""
@@ -155,18 +187,16 @@ class _Drawing:
 
     def _bytes(self, nodes: int) -> int:
         """Return the size of what is kept of a graph."""
-        s = self.net.settings
-        floats = s.layers * nodes * (2 * nodes * s.edge_dim + 2 * s.edge_dim + s.node_dim)
-        return floats * len(self.model.evaluated()) * next(self.model.parameters()).element_size()
+        return self.net.kept_floats(nodes) * next(self.model.parameters()).element_size()
 
     def noise(self, graphs: list[_Graph]) -> PerGraphNoise:
         """Return the noise of the next block of each graph."""
         keys = torch.tensor([(self.seed << 32) + g.number for g in graphs])
-        block = torch.tensor([len(g.types) for g in graphs])
+        block = torch.tensor([len(g.blocks) + _RESTART * g.restarts for g in graphs])
         return PerGraphNoise(keys.to(self.device)).child(block.to(self.device))
 
     def enter(self, graphs: list[_Graph]) -> None:
-        """Draw size and degree of the first block."""
+        """Draw size and key of the first block."""
         weights = self.model.first_sizes.cpu().to(torch.float64)
         logits = (weights if bool(weights.sum()) else torch.ones_like(weights)).log().expand(len(graphs), -1)
         noise = self.noise(graphs)
@@ -174,7 +204,8 @@ class _Drawing:
         for g, size in zip(graphs, self._sizes(graphs, logits, noise.child(_SIZE)), strict=True):
             g.size, g.contexts = size, empty
         sizes = torch.tensor([g.size for g in graphs], device=self.device)
-        self._degrees(graphs, self.net.properties.first_degrees(sizes), noise.child(_DEGREE))
+        total = empty[-1].total.expand(len(graphs), -1)
+        self._keys(graphs, self.net.properties.first_degrees(sizes), total, sizes, noise)
 
     def _sizes(self, graphs: list[_Graph], logits: Tensor, noise: PerGraphNoise) -> list[int]:
         """Draw sizes: known ones that leave the graph within its target, or within the largest of the model."""
@@ -188,15 +219,23 @@ class _Drawing:
         allowed = torch.where(allowed.any(1, keepdim=True), allowed, fits)
         return self._drawn(logits, allowed, noise)
 
-    def _degrees(self, graphs: list[_Graph], logits: Tensor, noise: PerGraphNoise) -> None:
+    def _keys(self, graphs: list[_Graph], logits: Tensor, total: Tensor, sizes: Tensor, noise: PerGraphNoise) -> None:
+        """Draw the degree of the next block from ``logits``, and its further walk counts from ``total`` ``[B, Dn]``."""
         degree = torch.arange(self.model.max_nodes)
         most = torch.tensor([max(g.nodes + g.size - 1, 0) for g in graphs]).unsqueeze(1)
         allowed = (degree <= most) & self.known_degrees
         allowed = torch.where(allowed.any(1, keepdim=True), allowed, degree <= most)
-        for g, value in zip(graphs, self._drawn(logits, allowed, noise), strict=True):
-            g.degree = value
+        degrees = self._drawn(logits, allowed, noise.child(_DEGREE))
+        for g, value in zip(graphs, degrees, strict=True):
             if g.plan is not None:
-                g.size, g.degree = g.plan[len(g.types)] if len(g.types) < len(g.plan) else (0, 0)
+                g.size, value = g.plan[len(g.blocks)] if len(g.blocks) < len(g.plan) else (0, 0)
+            g.key = [value]
+        for k in range(self.model.config.walks):
+            key = torch.tensor([g.key for g in graphs], device=self.device)
+            logits = self.net.properties.walk_counts(total, sizes, key)
+            allowed = torch.ones(logits.shape, dtype=torch.bool)
+            for g, value in zip(graphs, self._drawn(logits, allowed, noise.child(_WALKS + k)), strict=True):
+                g.key.append(value)
 
     def _drawn(self, logits: Tensor, allowed: Tensor, noise: PerGraphNoise) -> list[int]:
         logits = logits.cpu().to(torch.float64)
@@ -208,49 +247,86 @@ class _Drawing:
         out: list[int] = categorical(p, noise.uniform(torch.zeros(len(p), 1, dtype=torch.long)).squeeze(1)).tolist()
         return out
 
-    def block(self, graphs: list[_Graph]) -> None:
-        """Draw the next block of each graph, then size and degree of the one after it."""
-        contexts = tuple(BlockContext.join(c) for c in zip(*(g.contexts for g in graphs), strict=True))
-        old, new = [g.nodes for g in graphs], [g.size for g in graphs]
-        finished = self._denoised(graphs, contexts)
+    def block(self, graphs: list[_Graph], attempt: int = 0) -> None:
+        """Draw the next block of each graph until it is one that peeling takes, then size and key of the one after."""
+        contexts = tuple(type(c[0]).join(c) for c in zip(*(g.contexts for g in graphs), strict=True))
+        finished = self._denoised(graphs, contexts, attempt)
+        fine = [True] * len(graphs) if self.sampler.tries == 1 else self._on_path(graphs, finished)
+        again = [g for g, passed in zip(graphs, fine, strict=True) if not passed]
+        if attempt + 1 < self.sampler.tries:
+            for g in again:
+                g.redraws += 1
+        else:
+            again = [g for g in again if g.restarts < self.sampler.restarts]
+            for g in again:
+                g.restarts += 1
+                g.drop()
+        drawn = {id(g) for g in again}
+        self._finish([k for k, g in enumerate(graphs) if id(g) not in drawn], graphs, contexts, finished)
+        if again and attempt + 1 < self.sampler.tries:
+            self.block(again, attempt + 1)
+        elif again:
+            self.enter(again)
+
+    def _on_path(self, graphs: list[_Graph], new: NewBlock) -> list[bool]:
+        """Return of each graph whether its new block is what peeling takes first."""
+        most = new.pairs.size(2) - new.pairs.size(1)
+        past = torch.stack([F.pad(g.pairs > 0, 2 * (0, most - g.nodes)) for g in graphs])
+        nodes = torch.tensor([g.nodes for g in graphs]).unsqueeze(1)
+        mask = torch.cat([torch.arange(most) < nodes, new.mask.cpu()], 1)
+        return on_path(past, new.pairs.cpu() > 0, mask, new.key.cpu(), self.model.config).tolist()
+
+    def _finish(self, kept: list[int], graphs: list[_Graph], contexts: tuple[Context, ...], finished: NewBlock) -> None:
+        """Keep the new blocks of the graphs numbered ``kept``, then draw size and key of the blocks after."""
+        if not kept:
+            return
+        if len(kept) < len(graphs):
+            contexts, finished = tuple(c.select(kept) for c in contexts), finished.select(kept)
+            graphs = [graphs[k] for k in kept]
+        old, new, start = [g.nodes for g in graphs], [g.size for g in graphs], contexts[0].mask.size(1)
         for g, x, e in zip(graphs, finished.types.cpu(), finished.pairs.cpu(), strict=True):
-            c, s, start = g.nodes, g.size, max(old)
-            g.types.append(x[:s])
-            g.rows.append(torch.cat([e[:s, :c], e[:s, start : start + s]], 1))
+            g.grow(x[: g.size], torch.cat([e[: g.size, : g.nodes], e[: g.size, start : start + g.size]], 1))
         contexts = self.net.finish(contexts, finished)
         noise = self.noise(graphs)
         sizes = self._sizes(graphs, self.net.next_sizes(contexts), noise.child(_SIZE))
         for g, size in zip(graphs, sizes, strict=True):
             g.size = size
-        logits = self.net.next_degrees(contexts, torch.tensor(sizes, device=self.device))
-        self._degrees(graphs, logits, noise.child(_DEGREE))
+        size_ids = torch.tensor(sizes, device=self.device)
+        self._keys(graphs, self.net.next_degrees(contexts, size_ids), contexts[-1].total, size_ids, noise)
         parts = [c.graphs(old, new) for c in contexts]
         for k, g in enumerate(graphs):
             g.contexts = tuple(part[k] for part in parts) if g.size else ()
 
-    def _denoised(self, graphs: list[_Graph], contexts: Contexts) -> NewBlock:
+    def _denoised(self, graphs: list[_Graph], contexts: tuple[Context, ...], attempt: int) -> NewBlock:
         """Return the next block of each graph after all its diffusion steps."""
-        numbers, old, degree, size = torch.tensor(
-            [[len(g.types), g.nodes, g.degree, g.size] for g in graphs], device=self.device
+        numbers, old, size = torch.tensor(
+            [[len(g.blocks), g.nodes, g.size] for g in graphs], device=self.device
         ).unbind(1)
+        key = torch.tensor([g.key for g in graphs], device=self.device)
+        degree, walks = key[:, 0], key[:, 1:] if key.size(1) > 1 else None
         place = torch.arange(int(size.max()), device=self.device)
         mask = place < size.unsqueeze(1)
         noise = self.noise(graphs)
+        noise = noise.child(_TRIES + attempt) if attempt else noise
         nodes, pairs = _entries(old, place, contexts[0].mask.size(1))
         like = TypedGraphs(torch.zeros_like(nodes), torch.zeros_like(pairs), nodes, pairs)
 
         def predict(now: TypedGraphs, t: Tensor) -> TypedGraphs:
-            block = NewBlock(now.nodes, now.pairs, numbers, degree, mask)
-            logits = self.net.denoise(contexts, block, t.expand(len(graphs)))
+            block = NewBlock(now.nodes, now.pairs, numbers, degree, mask, walks)
+            logits = self.net.denoise(contexts, block, (0 * t if self.removes else t).expand(len(graphs)))
             return with_fields(now, [self._tempered(out) for out in logits])
 
-        steps = self.sampler.steps_of(graphs[0].elements)
+        steps = self.steps(graphs[0])
         times = torch.arange(steps, -1, -1, dtype=torch.float64, device=self.device) / steps
         start, process = self.process.prior(like, noise.child(_START)), self.process
-        args = (Ancestral(), process, predict, start, times, noise.child(_STEPS))
-        end = integrate(*args, denoise=False, replay=True)
+        solver: Solver = Ancestral()
+        if self.removes:
+            stubs = torch.where(mask, degree.unsqueeze(1), 0)
+            solver = StubMatching(stubs, mask, torch.cat([contexts[0].mask, mask], 1), steps)
+        args = (solver, process, predict, start, times, noise.child(_STEPS))
+        end = integrate(*args, denoise=False, replay=not self.removes)
         end.pairs[:, place, contexts[0].mask.size(1) + place] = 0  # a node is not its own neighbour
-        return NewBlock(end.nodes, end.pairs, numbers, degree, mask)
+        return NewBlock(end.nodes, end.pairs, numbers, degree, mask, walks)
 
     def _tempered(self, logits: Tensor) -> Tensor:
         logits = logits.float()
@@ -271,13 +347,12 @@ def _packed(graphs: list[_Graph]) -> GraphBatch:
     size = max((g.nodes for g in graphs), default=0)
     x = torch.zeros(len(graphs), size, dtype=torch.long)
     adj = torch.zeros(len(graphs), size, size, dtype=torch.long)
-    block = torch.zeros(len(graphs), size, dtype=torch.long)
     mask = torch.zeros(len(graphs), size, dtype=torch.bool)
+    block = [torch.zeros(0, dtype=torch.long)]
     for k, g in enumerate(graphs):
-        start = 0
-        for number, (types, rows) in enumerate(zip(g.types, g.rows, strict=True)):
-            end = start + types.numel()
-            x[k, start:end], block[k, start:end], mask[k, start:end] = types, number, True
-            adj[k, start:end, :end], adj[k, :end, start:end] = rows, rows.t()
-            start = end
-    return DenseGraphs(x, adj, mask).to_packed().with_columns(node={"block": block[mask]})
+        x[k, : g.nodes], adj[k, : g.nodes, : g.nodes], mask[k, : g.nodes] = g.types, g.pairs, True
+        block.append(torch.arange(len(g.blocks)).repeat_interleave(torch.tensor(g.blocks, dtype=torch.long)))
+    counts = {
+        name: torch.tensor([getattr(g, name) for g in graphs], dtype=torch.long) for name in ("redraws", "restarts")
+    }
+    return DenseGraphs(x, adj, mask).to_packed().with_columns(node={"block": torch.cat(block)}, graph=counts)

@@ -1,0 +1,109 @@
+"""Training under the prior "empty": types of a block are hidden and its edges removed, up to a random level.
+
+Levels 0 .. s + m - 1 of a block of s nodes and m edges are equally likely. Up to level s that many nodes, drawn at
+random, have types and no edge is there; beyond, all have types and edges are there in the order in which random stubs
+are joined. The loss of a level is -log p of what ``StubMatching`` draws next, times s + m: the mean over levels is the
+bound on -log p(block) that the sampler at one element a step attains.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from graphinv.models.pard.batch import BlockBatch
+from graphinv.nn.block_network import ParallelOutput
+from graphinv.ops.pairs import from_pairs, to_pairs
+
+__all__ = ["Remainder", "remove"]
+
+
+@dataclass(frozen=True)
+class Remainder:
+    """What is left of B graphs of M nodes, each block at a level of its own.
+
+    Attributes:
+        types: ``[B, M]`` node types, the unknown one where hidden.
+        pairs: ``[B, M, M]`` pair types, symmetric.
+        node_weight: ``[B, M]`` float32 weight of the cross entropy of each node.
+        row_weight: ``[B, M]`` float32 weight of every missing edge of each node.
+        missing: ``[B, M, M]`` bool, edges (i, j) to come that count in the block of i.
+        allowed: ``[B, M, M]`` bool, nodes j that may take a stub of i.
+    """
+
+    types: Tensor
+    pairs: Tensor
+    node_weight: Tensor
+    row_weight: Tensor
+    missing: Tensor
+    allowed: Tensor
+
+    def losses(self, out: ParallelOutput, g: BlockBatch) -> tuple[Tensor, Tensor]:
+        """Return the bounds ``[B]`` in nats of node types and of edges."""
+        ce = F.cross_entropy(out.nodes.float().transpose(1, 2), g.types, reduction="none")
+        scores = from_pairs(out.pairs.float().movedim(-1, 1)[:, 1:].contiguous(), g.types.size(1))  # [B, E, M, M]
+        masked = scores.masked_fill(~self.allowed.unsqueeze(1), -torch.inf).transpose(1, 2).flatten(2)
+        total = masked.logsumexp(-1)  # [B, M]
+        chosen = scores.gather(1, (g.pairs - 1).clamp(min=0).unsqueeze(1)).squeeze(1)
+        count = self.missing.sum(-1)
+        lacking = torch.where(count > 0, count * total, 0.0) - torch.where(self.missing, chosen, 0.0).sum(-1)
+        return (self.node_weight * ce).sum(1), (self.row_weight * lacking).sum(1)
+
+
+def remove(g: BlockBatch, unknown: int, level: Tensor, node: Tensor, pair: Tensor) -> Remainder:
+    """Return what is left of ``g`` at random levels.
+
+    Args:
+        g: the graphs.
+        unknown: the type of hidden nodes.
+        level: ``[B, M]`` uniform draws in [0, 1), the same for all nodes of a block.
+        node: ``[B, M]`` uniform draws, by which nodes are ordered.
+        pair: ``[B, P]`` uniform draws, by which edges are ordered.
+    """
+    count, size = g.types.shape
+    row, column = g.block.unsqueeze(2), g.block.unsqueeze(1)
+    valid = g.mask.unsqueeze(1) & g.mask.unsqueeze(2)
+    same, reads = (row == column) & valid, (row >= column) & valid
+    nodes = same.sum(-1)  # s of each node's block
+    first = torch.arange(size, device=row.device)
+    edge = to_pairs(g.pairs) > 0
+    graph, place = edge.nonzero(as_tuple=True)
+    early, late = torch.triu_indices(size, size, 1, device=row.device)[:, place]
+    draws = pair[graph, place].double()
+    inner = g.block[graph, early] == g.block[graph, late]
+    draws = torch.where(inner, 1 - (1 - draws).sqrt(), draws)  # the first of two stubs
+    slot = graph * (size + 1) + g.block[graph, late].clamp(max=size)
+    rank = _rank(slot, draws)
+    edges = torch.bincount(slot, minlength=count * (size + 1)).view(count, size + 1)
+    edges = edges.gather(1, g.block.clamp(max=size))  # m of each node's block
+    elements = nodes + edges
+    reached = torch.minimum((level * elements).long(), elements - 1)
+    before = ((node.unsqueeze(1) < node.unsqueeze(2)) & same).sum(-1)
+    hidden = (before >= reached) & g.mask
+    there = rank < (reached - nodes)[graph, late]
+    pairs = torch.zeros_like(g.pairs)
+    at = graph[there], early[there], late[there]
+    pairs[at] = g.pairs[at]
+    pairs = pairs + pairs.transpose(1, 2)
+    missing = (g.pairs > 0) & (pairs == 0) & reads
+    left = missing.sum(-1)  # stubs
+    stubs = (same.float() @ left.float().unsqueeze(-1)).squeeze(-1)
+    in_nodes = (reached < nodes) & g.mask
+    node_weight = torch.where(hidden, elements / (nodes - reached).clamp(min=1), 0.0)
+    row_weight = torch.where(in_nodes | ~g.mask, 0.0, elements / stubs.clamp(min=1))
+    open_ = (row > column) | (left > 0).unsqueeze(1)
+    allowed = reads & (pairs == 0) & open_ & (first.unsqueeze(1) != first)
+    return Remainder(torch.where(hidden, unknown, g.types), pairs, node_weight, row_weight, missing, allowed)
+
+
+def _rank(group: Tensor, value: Tensor) -> Tensor:
+    """Return the place ``[n]`` of each entry among those of its ``group`` ``[n]``, by ``value`` ``[n]`` in [0, 1)."""
+    order = (group + value.clamp(max=1 - 1e-9)).argsort()
+    counts = torch.bincount(group) if group.numel() else group
+    start = counts.cumsum(0) - counts
+    rank = torch.empty_like(order)
+    rank[order] = torch.arange(order.numel(), device=order.device) - start[group[order]]
+    return rank

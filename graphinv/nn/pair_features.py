@@ -1,0 +1,128 @@
+"""What a network of tokens knows of a pair: small integers of the graph that the row sees, computed once.
+
+Row i of block b sees the finished graph of the blocks before b, its own block, and the bonds between them; nothing
+later. Bonds, numbers of walks and degrees are counts, so that no order of nodes and no padding enters.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+__all__ = ["Sight", "count_walks", "feature_count", "pair_features"]
+
+_APART, _WALKS, _VALENCE, _LEFT = 5, 8, 8, 4  # classes of blocks apart, longest walk, classes of valence and of stubs
+
+
+def feature_count(edge_types: int) -> int:
+    """Return C, the features of a pair of a graph with ``edge_types`` kinds of edges."""
+    return (edge_types + 2) + 1 + _APART + (_WALKS - 1) + _VALENCE + edge_types + _LEFT + 3
+
+
+@dataclass(frozen=True)
+class Sight:
+    """What R rows of each of B graphs see of K nodes.
+
+    Attributes:
+        real: ``[B, K, K]`` int64 pair types of what is finished.
+        noisy: ``[B, K, K]`` pair types of which (i, j) counts in the block of its later end; None where rows see
+            ``real`` alone.
+        later: ``[B, R, K]`` bool, the nodes of blocks before the row's own.
+        same: ``[B, R, K]`` bool, the nodes of its own block.
+        apart: ``[B, R, K]`` int64, by how many blocks the node comes before the row.
+        own: ``[B, R, K]`` bool, the row itself.
+        edge_types: kinds of edges; above them lies the class of a pair that is not known.
+    """
+
+    real: Tensor
+    noisy: Tensor | None
+    later: Tensor
+    same: Tensor
+    apart: Tensor
+    own: Tensor
+    edge_types: int
+
+    @property
+    def reads(self) -> Tensor:
+        """``[B, R, K]`` bool, the nodes that a row sees."""
+        return self.later | self.same
+
+    def bonds(self, kind: int | None = None) -> tuple[Tensor, Tensor | None]:
+        """Return finished and noisy adjacency ``[B, K, K]`` of edges of a kind, or of any."""
+        types = (self.real, self.noisy)
+        real, noisy = (None if t is None else (t == kind if kind else self._joined(t)).float() for t in types)
+        assert real is not None
+        return real, noisy
+
+    def _joined(self, types: Tensor) -> Tensor:
+        return (types > 0) & (types <= self.edge_types)
+
+    def move(self, weight: Tensor, bonds: tuple[Tensor, Tensor | None]) -> Tensor:
+        """Return weights ``[B, R, K]`` on nodes after one step along the bonds that each row sees."""
+        real, noisy = bonds
+        if noisy is None:
+            return (weight @ real) * self.reads
+        old = (weight * self.later) @ real + (weight * self.same) @ noisy
+        return torch.where(self.later, old, (weight @ noisy) * self.same)
+
+
+def count_walks(sight: Sight, hops: int) -> list[Tensor]:
+    """Return x_1, ..., x_hops, each ``[B, R, K]``: (I + A)^k 1 of what each row sees, as the block order compares."""
+    bonds, x, out = sight.bonds(), sight.reads.float(), []
+    for _ in range(hops):
+        x = x + sight.move(x, bonds)
+        out.append(x)
+    return out
+
+
+def pair_features(sight: Sight, pairs: Tensor, key: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the features ``[B, R, K, C]`` of pairs, 0 where a row does not read, and the stubs left ``[B, R, K]``.
+
+    Args:
+        sight: what rows see.
+        pairs: ``[B, R, K]`` int64 types of the pairs of each row with what it reads.
+        key: ``[B, R, W]`` int64 degree and further walk counts of the row's block (``graphinv.diffusion.block_order``).
+    """
+    with torch.autocast(pairs.device.type, enabled=False):
+        reads, types = sight.reads, sight.edge_types
+        by_type = [sight.move(reads.float(), sight.bonds(k)) for k in range(1, types + 1)]
+        degree = torch.stack(by_type).sum(0)
+        valence = torch.stack([(k + 1) * d for k, d in enumerate(by_type)]).sum(0)
+        left = (key[..., :1] - degree) * sight.same  # bonds that a node of the block has yet to get
+        parts = [
+            F.one_hot(pairs * reads, types + 2),
+            sight.own.unsqueeze(-1),
+            F.one_hot(sight.apart.clamp(0, _APART - 1), _APART),
+            torch.stack(_paths(sight, pairs, degree), -1),
+            F.one_hot(valence.long().clamp(max=_VALENCE - 1), _VALENCE),
+            torch.stack([degree.clamp(max=6), *(d.clamp(max=4) for d in by_type[1:])], -1),
+            F.one_hot(left.long().clamp(0, _LEFT - 1), _LEFT),
+            _compared(count_walks(sight, key.size(-1)), key),
+        ]
+        return torch.cat([part.float() for part in parts], -1) * reads.unsqueeze(-1), left
+
+
+def _paths(sight: Sight, pairs: Tensor, degree: Tensor) -> list[Tensor]:
+    """Return how many walks of 2, 3, ... steps that never turn back lead from row to node: 0, 1 or 2 and more."""
+    bonds, out = sight.bonds(), []
+    walk = ((pairs > 0) & (pairs <= sight.edge_types)).float() * sight.reads
+    before = sight.own.float()
+    for length in range(2, _WALKS + 1):
+        turned = before * (degree if length == 2 else degree - 1)
+        walk, before = sight.move(walk, bonds) - turned, walk
+        out.append(walk.clamp(0, 2))
+    return out
+
+
+def _compared(walks: list[Tensor], key: Tensor) -> Tensor:
+    """Return ``[B, R, K, 3]``: whether walk counts so far lie below, at or above the key of the row's block."""
+    equal = torch.ones_like(walks[0], dtype=torch.bool)
+    below = torch.zeros_like(equal)
+    for k, count in enumerate(walks):
+        target = key[..., k : k + 1] + (k == 0)  # a key begins with the degree, walk counts with 1 + degree
+        below |= equal & (count < target)
+        equal &= count == target
+    return torch.stack([below, equal, ~(below | equal)], -1)

@@ -1,0 +1,273 @@
+"""PARD under the prior "empty": what is left of a block, its bound, and samples that keep to degree, key and path."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+
+from graphinv.data import GraphStore
+from graphinv.diffusion import StubMatching, block_order
+from graphinv.errors import InputError
+from graphinv.models.pard import PARD
+from graphinv.models.pard.batch import block_batch
+from graphinv.models.pard.config import BlockSampler, PARDConfig
+from graphinv.models.pard.path import on_path
+from graphinv.models.pard.removal import remove
+from graphinv.nn.block_network import NewBlock
+from graphinv.ops.pairs import from_pairs, to_pairs
+from graphinv.testing import assert_close, permute_graphs, random_graphs
+
+EMPTY = PARDConfig(
+    network="tokens", prior="empty", walks=1, walk_classes=40, node_types=4, edge_types=3, max_nodes=7, max_hops=2,
+    node_dim=16, edge_dim=8, layers=2, heads=2,
+)  # fmt: skip
+networks = pytest.mark.parametrize("changes", [{}, {"network": "ppgn", "walks": 0}], ids=["tokens", "ppgn"])
+
+
+def graphs(count=9, min_nodes=0, seed=0, most=7):
+    return random_graphs(count, min_nodes=min_nodes, max_nodes=most, seed=seed)
+
+
+def model(seed=0, dtype=torch.float64, **changes):
+    pard = PARD.seeded(replace(EMPTY, **changes), seed)
+    generator = torch.Generator().manual_seed(seed)
+    for p in pard.parameters():
+        p.data += 0.2 * torch.randn(p.shape, generator=generator)
+    batch = graphs(40, seed=3)
+    pard.prepare(GraphStore.from_graphs(batch, split_id=torch.zeros(40, dtype=torch.uint8)), progress=False)
+    return pard.to(dtype).eval()
+
+
+def draws(pard, g, seed=0):
+    size, generator = g.types.size(1), torch.Generator().manual_seed(seed)
+    shapes = (len(g.types), pard.max_nodes + 1), (len(g.types), size), (len(g.types), size * (size - 1) // 2)
+    return [torch.rand(shape, generator=generator) for shape in shapes]
+
+
+def left_of(pard, g, drawn):
+    return remove(g, pard.config.node_types, drawn[0].gather(1, g.block), *drawn[1:])
+
+
+# --- what is left ---
+
+
+def test_what_is_left_is_part_of_the_data_and_edges_wait_for_all_types():
+    pard = model()
+    g = pard.pad(graphs(200, min_nodes=2))
+    left = left_of(pard, g, draws(pard, g))
+    assert torch.equal(left.pairs, left.pairs.transpose(1, 2))
+    assert bool(((left.pairs == g.pairs) | (left.pairs == 0)).all())
+    assert bool(((left.types == g.types) | (left.types == 4)).all())
+    hidden = (left.types == 4) & g.mask
+    same = (g.block.unsqueeze(1) == g.block.unsqueeze(2)) & g.mask.unsqueeze(1) & g.mask.unsqueeze(2)
+    open_block = (same & hidden.unsqueeze(1)).any(2)
+    reads = (g.block.unsqueeze(2) >= g.block.unsqueeze(1)) & g.mask.unsqueeze(1) & g.mask.unsqueeze(2)
+    own = (left.pairs > 0) & reads
+    assert not own[open_block].any()
+    assert torch.equal(left.missing.sum(2) + own.sum(2), torch.where(g.mask, g.degree, 0))
+    assert not (left.missing & ~left.allowed).any()
+    assert not left.allowed.diagonal(dim1=1, dim2=2).any()
+
+
+def test_every_level_of_a_block_is_equally_likely():
+    """A triangle of block 1 on a node of block 0, all joined: 3 types, then 3 + 3 edges."""
+    pard = model(max_hops=3, walks=2)
+    edges = [(i, j) for i in range(4) for j in range(i)]
+    g = by_hand([0, 1, 1, 1], edges, copies=6000)
+    left = left_of(pard, g, draws(pard, g))
+    types = (left.types[:, 1:] < 4).sum(1)
+    there = (to_pairs(left.pairs) > 0).sum(1)
+    level = torch.bincount(types + there, minlength=10) / 6000
+    assert level.shape == (10,) and float(level[9]) == 0  # something is always left to draw
+    assert float((level[:9] - 1 / 9).abs().max()) < 5 * math.sqrt(0.1 / 6000)
+    first = to_pairs(left.pairs)[there == 1] > 0  # edges (0, 1), (0, 2), (0, 3) have one stub, the others two
+    outer = float(first[:, :3].double().sum(1).mean())
+    assert abs(outer - 1 / 3) < 5 * math.sqrt(0.25 / int((there == 1).sum()))
+
+
+def by_hand(block, edges, copies):
+    """Return copies of one graph with given blocks as a padded batch."""
+    pard = model(max_hops=3, walks=2)
+    pairs = torch.zeros(len(block), len(block), dtype=torch.long)
+    for i, j in edges:
+        pairs[i, j] = pairs[j, i] = 1
+    g = pard.pad(graphs(1, min_nodes=4, most=4))
+    block = torch.tensor(block)
+    fill = {"block": block.expand(copies, -1), "pairs": pairs.expand(copies, -1, -1)}
+    fill |= {name: torch.ones(copies, len(block), dtype=torch.long) for name in ("types", "degree")}
+    return replace(g, mask=torch.ones(copies, len(block), dtype=torch.bool), **fill)
+
+
+# --- the bound ---
+
+
+@networks
+@torch.no_grad()
+def test_losses_are_those_of_a_loop_over_blocks_by_the_rules_of_the_solver(changes):
+    pard = model(**changes)
+    g = pard.pad(graphs(8, seed=2))
+    drawn = draws(pard, g)
+    left = left_of(pard, g, drawn)
+    node, edge, *_ = pard.removal_losses(g, *drawn)
+    for k in range(8):
+        expected = slowly(pard, g, left, k)
+        assert float(node[k]) == pytest.approx(expected[0], abs=1e-5)
+        assert float(edge[k]) == pytest.approx(expected[1], abs=1e-5)
+
+
+def slowly(pard, g, left, k):
+    """Return the losses of nodes and edges of graph k, block after block, each row as the solver draws from it."""
+    net, block = pard.net, g.block[k][g.mask[k]]
+    contexts, total = net.empty_contexts(1), [0.0, 0.0]
+    for b, size in enumerate(torch.bincount(block).tolist()):
+        old, new = int((block < b).sum()), int((block <= b).sum())
+        rows, mask, columns = slice(old, new), torch.ones(1, size).bool(), torch.ones(1, new).bool()
+        key = torch.tensor([b]), g.degree[k, old : old + 1], mask
+        walks = g.walks[k, old : old + 1] if pard.config.walks else None
+        x, e = left.types[k : k + 1, rows], left.pairs[k : k + 1, rows, :new]
+        nodes, pairs = net.denoise(contexts, NewBlock(x, e, *key, walks), torch.zeros(1).double())
+        stubs = g.degree[k : k + 1, rows] - (e > 0).sum(2)
+        solver = StubMatching(stubs, mask, columns, 1)
+        allowed = solver.allowed(e, stubs)[0]
+        edges = count_edges(g, k, old, new)
+        hidden = [i for i in range(size) if int(x[0, i]) == 4]
+        for i in hidden:
+            ce = -float(nodes[0, i].float().log_softmax(-1)[g.types[k, old + i]])
+            total[0] += ce * (size + edges) / len(hidden)
+        for i in range(size):
+            if hidden:
+                continue
+            p = pairs[0, i, :, 1:].float().masked_fill(~allowed[i].unsqueeze(1), -torch.inf).flatten().log_softmax(0)
+            for j in range(new):
+                kind = int(g.pairs[k, old + i, j])
+                if kind and not int(e[0, i, j]):
+                    total[1] -= float(p[j * 3 + kind - 1]) * (size + edges) / int(stubs.sum())
+        contexts = net.finish(contexts, NewBlock(g.types[k : k + 1, rows], g.pairs[k : k + 1, rows, :new], *key, walks))
+    return total
+
+
+def count_edges(g, k, old, new):
+    return sum(int(g.pairs[k, i, j] > 0) for i in range(old, new) for j in range(i))
+
+
+@networks
+def test_isomorphic_graphs_have_equal_losses_at_equal_draws(changes):
+    pard, batch = model(**changes), graphs(12, min_nodes=1)
+    moved = permute_graphs(batch, seed=4)
+    g, h = pard.pad(batch), pard.pad(moved)
+    tags = replace(batch, x=torch.arange(batch.num_nodes))
+    wide = replace(pard.net.settings, node_types=10_000)
+    one, two = (block_batch(b, wide, pard.config.max_hops).types for b in (tags, permute_graphs(tags, 4)))
+    same = (one.unsqueeze(1) == two.unsqueeze(2)) & g.mask.unsqueeze(1) & g.mask.unsqueeze(2)
+    place = torch.where(g.mask, same.long().argmax(2), torch.arange(g.mask.size(1)))
+    level, node, pair = draws(pard, g)
+    graph, size = torch.arange(12).unsqueeze(1), g.mask.size(1)
+    there = from_pairs(pair, size)[graph.unsqueeze(2), place.unsqueeze(2), place.unsqueeze(1)]
+    first = pard.removal_losses(g, level, node, pair)
+    second = pard.removal_losses(h, level, node[graph, place], to_pairs(there))
+    for a, b in zip(first, second, strict=True):
+        assert_close(b, a, "losses", tolerance=1e-5)
+
+
+@networks
+def test_likelihoods_are_of_graphs_one_by_one(changes):
+    pard, batch = model(**changes), graphs(6, min_nodes=1)
+    whole = pard.log_likelihood(batch, samples=3, seed=5)
+    assert bool((whole.total < 0).all()) and bool(whole.total.isfinite().all())
+    first = pard.log_likelihood(batch.graph(0), samples=3, seed=5)
+    assert_close(first.total, whole.total[:1], "total", tolerance=1e-5)
+
+
+@networks
+def test_gradients_reach_every_parameter(changes):
+    pard = model(**changes).train()
+    pard.loss(graphs(30), torch.Generator().manual_seed(0)).backward()
+    silent = [n for n, p in pard.named_parameters() if p.grad is None or not bool(p.grad.any())]
+    # time is not read, a softmax does not see its bias, and edges are asked for by a softmax over nodes
+    quiet = ("attention.bias", ".time.2.weight", "time.0.weight")
+    assert not [n for n in silent if not n.endswith(quiet)], silent
+
+
+# --- samples ---
+
+
+def test_samples_have_the_degrees_of_their_blocks_and_are_their_own_in_any_batch():
+    pard = model()
+    batch = pard.sample(40, seed=1)
+    dense = batch.to_dense()
+    assert torch.equal(dense.adj, dense.adj.transpose(1, 2)) and not dense.adj.diagonal(dim1=1, dim2=2).any()
+    other = pard.sample(13, seed=1, batch_size=3)
+    for k in range(13):
+        a, b = batch.graph(k), other.graph(k)
+        assert torch.equal(a.x, b.x) and torch.equal(a.edge_index, b.edge_index) and torch.equal(a.block, b.block)
+    share = 0
+    for k in range(40):
+        g = batch.graph(k)
+        u, v = g.edge_index
+        back = torch.bincount(u[g.block[v] <= g.block[u]], minlength=g.num_nodes)
+        share += all(back[g.block == b].unique().numel() == 1 for b in g.block.unique())
+    assert share > 25  # a block whose stubs cannot all be joined is the exception
+
+
+def test_with_tries_and_restarts_every_graph_is_on_its_path():
+    pard = model(sampler=BlockSampler(tries=10, restarts=60))
+    batch = pard.sample(30, seed=2)
+    assert bool(pard.path_consistency(batch).all())
+    assert int(batch.graph_columns["redraws"].sum()) > 0
+    plain = model().sample(30, seed=2)
+    assert not bool(pard.path_consistency(plain).all())
+
+
+def test_steps_fewer_than_elements_give_whole_graphs():
+    batch = model().sample(20, seed=3, steps=1)
+    assert bool((batch.x < 4).all())
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_graph_is_on_its_path_exactly_if_all_its_blocks_are(seed):
+    batch = graphs(60, min_nodes=2, seed=seed)
+    true = block_order(batch.edge_index, batch.ptr, 2).block
+    generator = torch.Generator().manual_seed(seed)
+    moved = torch.where(torch.rand(60, generator=generator)[batch.node_graph()] < 0.5, true, torch.zeros_like(true))
+    pard = model(walks=0)
+    consistent = pard.path_consistency(batch.with_columns(node={"block": moved}))
+    for k in range(60):
+        g = batch.graph(k)
+        block = moved[batch.ptr[k] : batch.ptr[k + 1]]
+        order = block.argsort(stable=True)
+        adj = (g.to_dense().adj[0] > 0)[order][:, order]
+        fine = True
+        for b in range(int(block.max()) + 1):
+            old, new = int((block < b).sum()), int((block <= b).sum())
+            degree = adj[old:new, :new].sum(1)[:1].reshape(1, 1)
+            ones = torch.ones(1, new).bool()
+            fine &= bool(on_path(adj[None, :old, :old], adj[None, old:new, :new], ones, degree, pard.config))
+        assert fine == bool(consistent[k])
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"walks": 2}, "max_hops"),
+        ({"network": "ppgn"}, "walks"),
+        ({"max_hops": 0, "walks": 0}, "same degree"),
+        ({"order": "legacy", "walks": 0}, "same degree"),
+        ({"trunk": "separate"}, "one trunk"),
+        ({"walk_classes": 1}, "walk_classes"),
+        ({"norm": "batch"}, "layer norm"),
+    ],
+)
+def test_combinations_that_cannot_be_are_refused(wrong, said):
+    with pytest.raises(InputError, match=said):
+        replace(EMPTY, **wrong)
+
+
+def test_tries_need_the_exact_order():
+    pard = PARD(PARDConfig(order="legacy", max_nodes=7, node_dim=16, edge_dim=8, layers=1, heads=2))
+    with pytest.raises(InputError, match="tries"):
+        pard.sample(2, num_nodes=[2, 3], sampler=BlockSampler(tries=3))
+    with pytest.raises(InputError, match="restarts"):
+        BlockSampler(restarts=-1)

@@ -12,14 +12,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["Sight", "count_walks", "feature_count", "pair_features"]
+__all__ = ["Sight", "count_walks", "feature_count", "joined_walks", "pair_features"]
 
 _APART, _WALKS, _VALENCE, _LEFT = 5, 8, 8, 4  # classes of blocks apart, longest walk, classes of valence and of stubs
 
 
-def feature_count(edge_types: int) -> int:
-    """Return C, the features of a pair of a graph with ``edge_types`` kinds of edges."""
-    return (edge_types + 2) + 1 + _APART + (_WALKS - 1) + _VALENCE + edge_types + _LEFT + 3
+def feature_count(edge_types: int, walks: int) -> int:
+    """Return C, the features of a pair for ``edge_types`` kinds of edges and keys of ``walks`` walk counts."""
+    return (edge_types + 2) + 1 + _APART + (_WALKS - 1) + _VALENCE + edge_types + _LEFT + 3 + 3 * min(walks, 2)
 
 
 @dataclass(frozen=True)
@@ -91,6 +91,7 @@ def pair_features(sight: Sight, pairs: Tensor, key: Tensor) -> tuple[Tensor, Ten
         by_type = [sight.move(reads.float(), sight.bonds(k)) for k in range(1, types + 1)]
         degree = torch.stack(by_type).sum(0)
         valence = torch.stack([(k + 1) * d for k, d in enumerate(by_type)]).sum(0)
+        walks = count_walks(sight, key.size(-1))
         left = (key[..., :1] - degree) * sight.same  # bonds that a node of the block has yet to get
         parts = [
             F.one_hot(pairs * reads, types + 2),
@@ -100,7 +101,8 @@ def pair_features(sight: Sight, pairs: Tensor, key: Tensor) -> tuple[Tensor, Ten
             F.one_hot(valence.long().clamp(max=_VALENCE - 1), _VALENCE),
             torch.stack([degree.clamp(max=6), *(d.clamp(max=4) for d in by_type[1:])], -1),
             F.one_hot(left.long().clamp(0, _LEFT - 1), _LEFT),
-            _compared(count_walks(sight, key.size(-1)), key),
+            _compared(walks, key),
+            *(_signs(count - key[..., h : h + 1]) for h, count in enumerate(joined_walks(sight, pairs, walks), 1)),
         ]
         return torch.cat([part.float() for part in parts], -1) * reads.unsqueeze(-1), left
 
@@ -115,6 +117,32 @@ def _paths(sight: Sight, pairs: Tensor, degree: Tensor) -> list[Tensor]:
         walk, before = sight.move(walk, bonds) - turned, walk
         out.append(walk.clamp(0, 2))
     return out
+
+
+def joined_walks(sight: Sight, pairs: Tensor, walks: list[Tensor]) -> list[Tensor]:
+    """Return x_2 and x_3 ``[B, R, K]`` that a row would have if an edge joined it to a node that is no neighbour.
+
+    Counts only grow when more edges come: a node that would lift them above the key is no neighbour of the row.
+
+    Args:
+        sight: what rows see.
+        pairs: ``[B, R, K]`` types of the pairs of each row with what it reads.
+        walks: x_1, ... ``[B, R, K]`` of ``count_walks``; as many are returned as follow x_1, two at most.
+    """
+    own = [(count * sight.own).sum(-1, keepdim=True) for count in walks[:3]]  # of the row itself
+    out = []
+    if len(walks) > 1:
+        out.append(own[1] + walks[0] + 2)  # the row counts once more, the new neighbour x_1 + 1 times
+    if len(walks) > 2:
+        adjacent = ((pairs > 0) & (pairs <= sight.edge_types)).float() * sight.reads
+        common = sight.move(adjacent, sight.bonds())
+        out.append(out[0] + own[2] - own[1] + own[0] - 1 + common + walks[1] + own[0] + 2)
+    return out
+
+
+def _signs(difference: Tensor) -> Tensor:
+    """Return ``[*, 3]``: whether each number is negative, 0 or positive."""
+    return torch.stack([difference < 0, difference == 0, difference > 0], -1)
 
 
 def _compared(walks: list[Tensor], key: Tensor) -> Tensor:

@@ -102,7 +102,7 @@ class TokenLayer(nn.Module):
         self.heads, self.message = s.heads, s.edge_dim
         self.norm, self.norm_mlp = nn.LayerNorm(s.node_dim), nn.LayerNorm(s.node_dim)
         self.enter = nn.Linear(s.node_dim, 3 * s.node_dim + s.edge_dim)
-        read = s.node_dim + s.heads * feature_count(s.edge_types) + s.edge_types * s.edge_dim
+        read = s.node_dim + s.heads * feature_count(s.edge_types, s.walks) + s.edge_types * s.edge_dim
         self.out = nn.Linear(read, s.node_dim)
         self.mlp = mlp(s.node_dim, 2 * s.node_dim, s.node_dim)
 
@@ -128,7 +128,7 @@ class TokenTrunk(nn.Module):
         super().__init__()
         s = settings
         self.heads = s.heads
-        self.bias = nn.Linear(feature_count(s.edge_types), s.layers * s.heads, bias=False)
+        self.bias = nn.Linear(feature_count(s.edge_types, s.walks), s.layers * s.heads, bias=False)
         self.layers = nn.ModuleList(TokenLayer(s) for _ in range(s.layers))
         self.norm = nn.LayerNorm(s.node_dim)
 
@@ -163,7 +163,7 @@ class TokenNetwork(nn.Module):
     def __init__(self, settings: BlockSettings) -> None:
         super().__init__()
         s = self.settings = settings
-        d, c, hidden = s.node_dim, feature_count(s.edge_types), s.edge_dim
+        d, c, hidden = s.node_dim, feature_count(s.edge_types, s.walks), s.edge_dim
         self.node_type, self.degree = nn.Embedding(s.node_types + 1, d), nn.Embedding(s.max_nodes, d)
         self.walks = nn.ModuleList(nn.Embedding(s.walk_classes, d) for _ in range(s.walks))
         self.size, self.before = nn.Embedding(s.max_nodes + 1, d), nn.Embedding(s.max_nodes + 1, d)

@@ -1,0 +1,90 @@
+"""What is counted of pairs is what a graph cut to the row's sight has."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from graphinv.nn.pair_features import Sight, count_walks, feature_count, joined_walks, pair_features
+
+EDGES = 2
+
+
+def sight_of(block, real, noisy):
+    row, column = block.unsqueeze(2), block.unsqueeze(1)
+    own = torch.eye(block.size(1), dtype=torch.bool).expand_as(row == column)
+    return Sight(real, noisy, row > column, row == column, (row - column).clamp(min=0), own, EDGES)
+
+
+def drawn(seed, noisy=True, count=5, size=8):
+    g = torch.Generator().manual_seed(seed)
+    block = torch.randint(4, (count, size), generator=g).sort(1).values
+    parts = [
+        (
+            torch.randint(EDGES + 2, (count, size, size), generator=g)
+            * (torch.rand(count, size, size, generator=g) < 0.4)
+        ).triu(1)
+        for _ in range(2)
+    ]
+    real, other = (p + p.transpose(1, 2) for p in parts)
+    return block, real, other if noisy else None
+
+
+def seen(block, real, noisy, i):
+    """Return the adjacency [K, K] of what row i sees, and the nodes."""
+    early, own = block < block[i], block == block[i]
+    adj = ((real > 0) & (real <= EDGES)) & early.unsqueeze(0) & early.unsqueeze(1)
+    new = noisy if noisy is not None else real
+    inside = (own.unsqueeze(0) & (own | early).unsqueeze(1)) | (own.unsqueeze(1) & (own | early).unsqueeze(0))
+    return (adj | (((new > 0) & (new <= EDGES)) & inside)).double(), early | own
+
+
+@pytest.mark.parametrize("noisy", [False, True])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_walks_are_those_of_the_graph_that_a_row_sees(seed, noisy):
+    block, real, other = drawn(seed, noisy)
+    walks = count_walks(sight_of(block, real, other), 3)
+    for b in range(5):
+        for i in range(8):
+            adj, nodes = seen(block[b], real[b], None if other is None else other[b], i)
+            x = nodes.double()
+            for k in range(3):
+                x = x + adj @ x
+                assert torch.equal(walks[k][b, i].double(), x)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_joined_walks_are_those_after_the_edge_came(seed):
+    block, real, noisy = drawn(seed)
+    sight, pairs = sight_of(block, real, noisy), noisy
+    joined = joined_walks(sight, pairs, count_walks(sight, 3))
+    for b in range(5):
+        for i in range(8):
+            adj, nodes = seen(block[b], real[b], noisy[b], i)
+            for j in nodes.nonzero().flatten().tolist():
+                if j == i or adj[i, j]:
+                    continue
+                more = adj.clone()
+                more[i, j] = more[j, i] = 1
+                x = nodes.double()
+                counts = []
+                for _ in range(3):
+                    x = x + more @ x
+                    counts.append(float(x[i]))
+                assert [float(c[b, i, j]) for c in joined] == counts[1:]
+
+
+@pytest.mark.parametrize("walks", [0, 1, 2, 3])
+def test_features_are_small_numbers_that_nothing_unread_reaches(walks):
+    block, real, noisy = drawn(3)
+    sight = sight_of(block, real, noisy)
+    key = torch.randint(6, (5, 8, 1 + walks), generator=torch.Generator().manual_seed(0))
+    f, left = pair_features(sight, noisy, key)
+    assert f.shape == (5, 8, 8, feature_count(EDGES, walks)) and bool((f >= 0).all()) and float(f.max()) <= 7
+    assert not f[~sight.reads].any()
+    late = block >= 2
+    other = torch.where(late.unsqueeze(1) | late.unsqueeze(2), (real + 1) % 4, real)
+    moved = torch.where(late.unsqueeze(1) | late.unsqueeze(2), (noisy + 1) % 4, noisy)
+    again, stubs = pair_features(sight_of(block, other, moved), moved, key)
+    assert torch.equal(f[~late], again[~late]) and torch.equal(left[~late], stubs[~late])
+    assert not torch.equal(f, again)

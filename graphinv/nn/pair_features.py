@@ -45,6 +45,28 @@ class Sight:
     own: Tensor
     edge_types: int
 
+    @staticmethod
+    def of_block(past: Tensor, rows: Tensor, old: Tensor, new: Tensor, apart: Tensor, edge_types: int) -> Sight:
+        """Return what s new nodes see beside c finished ones.
+
+        Args:
+            past: ``[B, c, c]`` pair types of finished nodes.
+            rows: ``[B, s, c + s]`` pair types of new nodes; none with themselves.
+            old: ``[B, c]`` bool, the finished nodes that exist.
+            new: ``[B, s]`` bool, the new nodes that exist.
+            apart: ``[B, s, c + s]`` by how many blocks a node comes before.
+            edge_types: kinds of edges.
+        """
+        count, before = new.size(1), old.size(1)
+        exists = new.unsqueeze(2)
+        none = torch.zeros_like(exists)
+        later = torch.cat([exists & old.unsqueeze(1), none.expand(-1, -1, count)], 2)
+        same = torch.cat([none.expand(-1, -1, before), exists & new.unsqueeze(1)], 2)
+        own = torch.eye(before + count, dtype=torch.bool, device=new.device)[before:].expand_as(same)
+        rows = rows * (later | same)
+        whole = torch.cat([torch.cat([past, rows[:, :, :before].transpose(1, 2)], 2), rows], 1)
+        return Sight(whole, None, later, same, apart, own, edge_types)
+
     @property
     def reads(self) -> Tensor:
         """``[B, R, K]`` bool, the nodes that a row sees."""

@@ -268,19 +268,14 @@ class TokenNetwork(nn.Module):
     def _step(self, context: TokenContext, new: NewBlock, time: Tensor | None) -> tuple[Tensor, list[_Kept], Tensor]:
         """Return tokens ``[B, s, Dn]`` of one block, what each layer keeps of them, and their features."""
         count, old = new.mask.size(1), context.mask.size(1)
-        exists = new.mask.unsqueeze(2)
-        none = torch.zeros_like(exists)
-        later = torch.cat([exists & context.mask.unsqueeze(1), none.expand(-1, -1, count)], 2)
-        same = torch.cat([none.expand(-1, -1, old), exists & new.mask.unsqueeze(1)], 2)
         number = torch.cat([context.block, new.block.unsqueeze(1).expand(-1, count)], 1)
-        apart = (new.block[:, None, None] - number.unsqueeze(1)).expand_as(same)
-        own = (torch.arange(count, device=number.device).unsqueeze(1) + old
-               == torch.arange(old + count, device=number.device)).expand_as(same)  # fmt: skip
-        pairs = _hollow(new) * (later | same)
-        sight = Sight(_joined(context.pairs, pairs), None, later, same, apart, own, self.settings.edge_types)
+        apart = (new.block[:, None, None] - number.unsqueeze(1)).expand(-1, count, -1)
+        pairs = _hollow(new)
+        sight = Sight.of_block(context.pairs, pairs, context.mask, new.mask, apart, self.settings.edge_types)
+        pairs = pairs * sight.reads
         key = new.key.unsqueeze(1).expand(-1, count, -1)
         f, left = self._features(sight, pairs, key)
-        size, before = same.sum(-1), later.sum(-1)
+        size, before = sight.same.sum(-1), sight.later.sum(-1)
         when = None if time is None else time.unsqueeze(1).expand(-1, count)
         x = self._tokens(new.types, key, size, before, f, when, None if time is None else left, old)
         x, kept = self.trunk(x, _Reading.of(sight, pairs, f, False), self._split(context))

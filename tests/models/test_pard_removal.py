@@ -14,7 +14,7 @@ from graphinv.errors import InputError
 from graphinv.models.pard import PARD
 from graphinv.models.pard.batch import block_batch
 from graphinv.models.pard.config import BlockSampler, PARDConfig
-from graphinv.models.pard.path import on_path
+from graphinv.models.pard.path import keeps_key, on_path
 from graphinv.models.pard.removal import remove
 from graphinv.nn.block_network import NewBlock
 from graphinv.ops.pairs import from_pairs, to_pairs
@@ -246,6 +246,44 @@ def test_a_graph_is_on_its_path_exactly_if_all_its_blocks_are(seed):
             ones = torch.ones(1, new).bool()
             fine &= bool(on_path(adj[None, :old, :old], adj[None, old:new, :new], ones, degree, pard.config))
         assert fine == bool(consistent[k])
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_edges_that_may_come_leave_nodes_at_or_below_their_key_and_the_last_one_at_it(seed):
+    """Blocks of true graphs with some of their edges taken away again: what is missing may always come."""
+    pard = model(max_hops=3, walks=2)
+    g = pard.pad(graphs(60, min_nodes=3, seed=seed))
+    left = left_of(pard, g, draws(pard, g, seed))
+    looked, refused = 0, 0
+    for k in range(60):
+        block = g.block[k][g.mask[k]]
+        b = int(block[-1])
+        old, new = int((block < b).sum()), len(block)
+        rows, stubs = left.pairs[k, old:new, :new], left.missing[k, old:new].sum(1)
+        if not int(stubs.sum()) or bool((left.types[k, :new] == 4).any()):
+            continue
+        past = g.pairs[k : k + 1, :old, :old]
+        key = torch.cat([g.degree[k, old : old + 1], g.walks[k, old]]).unsqueeze(0)
+        ones = torch.ones(1, new).bool()
+        fine = keeps_key(past, rows[None], ones[:, :old], ones[:, old:], key, stubs[None], pard.config)[0]
+        assert bool(fine[left.missing[k, old:new, :new]].all())
+        for i in range(old, new):
+            for j in range(new):
+                if i == j or left.pairs[k, i, j]:
+                    continue
+                adj = (left.pairs[k, :new, :new] > 0).double()
+                adj[:old, :old] = past[0] > 0
+                adj[i, j] = adj[j, i] = 1
+                x, counts = torch.ones(new).double(), []
+                for _ in range(3):
+                    x = x + adj @ x
+                    counts.append(min(int(x[i]), pard.config.walk_classes - 1))
+                last = int(stubs.sum()) == 1 + (j >= old)
+                low = [c <= t for c, t in zip(counts[1:], key[0, 1:].tolist(), strict=True)]
+                equal = counts[1:] == key[0, 1:].tolist()
+                assert bool(fine[i - old, j]) == (equal if last else all(low))
+                looked, refused = looked + 1, refused + (not bool(fine[i - old, j]))
+    assert looked > 50 and refused > 10
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
@@ -32,12 +33,15 @@ class StubMatching(Solver):
         rows: ``[B, R]`` bool, the new nodes that exist.
         columns: ``[B, C]`` bool, the nodes that exist, of which the last R are the new ones.
         steps: steps to come.
+        limit: further says of pairs so far ``[B, R, C]`` and edges lacking ``[B, R]`` which edges may come
+            ``[B, R, C]``; a row that it leaves nothing is not limited.
     """
 
     degree: Tensor
     rows: Tensor
     columns: Tensor
     steps: int
+    limit: Callable[[Tensor, Tensor], Tensor] | None = None
     order: int = field(default=1, init=False)
 
     def init(self, process: Process, x: State) -> Carry:
@@ -81,7 +85,11 @@ class StubMatching(Solver):
         active = active & (left > 0).any(1)
         graph = active.nonzero().squeeze(1)
         row = categorical(left[graph].double(), u[graph, 0])
-        allowed = self.allowed(pairs, left)[graph, row]
+        open_ = self.allowed(pairs, left)
+        allowed = open_[graph, row]
+        if self.limit is not None:
+            limited = (open_ & self.limit(pairs, left))[graph, row]
+            allowed = torch.where(limited.any(1, keepdim=True), limited, allowed)
         scores = logits[graph, row, :, 1:].double().masked_fill(~allowed.unsqueeze(-1), -torch.inf).flatten(1)
         stuck = ~allowed.any(1)
         left[graph[stuck], row[stuck]] = 0

@@ -1,4 +1,4 @@
-"""Whether a block that was drawn is one that data can have: peeling the graph so far must take it and nothing else."""
+"""Which blocks data can have: peeling the graph so far takes them and nothing else, and they have the key drawn."""
 
 from __future__ import annotations
 
@@ -6,8 +6,39 @@ import torch
 from torch import Tensor
 
 from graphinv.models.pard.config import PARDConfig
+from graphinv.nn.pair_features import Sight, count_walks, joined_walks
 
-__all__ = ["on_path"]
+__all__ = ["keeps_key", "on_path"]
+
+
+def keeps_key(
+    past: Tensor, rows: Tensor, old: Tensor, new: Tensor, key: Tensor, left: Tensor, config: PARDConfig
+) -> Tensor:
+    """Return ``[B, s, c + s]`` bool: which further edges do not lift a new node above its key.
+
+    The last edge of a block must bring its node to the key exactly. Walk counts beyond x_3 are not looked at.
+
+    Args:
+        past: ``[B, c, c]`` pair types of finished nodes.
+        rows: ``[B, s, c + s]`` pair types of new nodes so far.
+        old: ``[B, c]`` bool, the finished nodes that exist.
+        new: ``[B, s]`` bool, the new nodes that exist.
+        key: ``[B, W]`` degree and further walk counts of the block.
+        left: ``[B, s]`` edges that each new node still lacks.
+        config: kinds of edges and cap of the walk counts.
+    """
+    apart = torch.zeros_like(rows)
+    sight = Sight.of_block(past, rows, old, new, apart, config.edge_types)
+    walks = count_walks(sight, key.size(1))
+    inner = torch.zeros_like(rows, dtype=torch.bool)
+    inner[:, :, old.size(1) :] = True
+    last = left.sum(1)[:, None, None] == 1 + inner.long()
+    fine = torch.ones_like(inner)
+    for h, count in enumerate(joined_walks(sight, rows, walks), 1):
+        target = key[:, h][:, None, None]
+        capped = count.clamp(max=config.walk_classes - 1)
+        fine &= torch.where(last, capped == target, capped <= target)
+    return fine
 
 
 def on_path(past: Tensor, new: Tensor, mask: Tensor, key: Tensor, config: PARDConfig) -> Tensor:

@@ -31,8 +31,8 @@ from graphinv.diffusion.state import with_fields
 from graphinv.errors import InputError
 from graphinv.graphs import DenseGraphs, GraphBatch
 from graphinv.models.pard.config import BlockSampler
-from graphinv.models.pard.path import on_path
-from graphinv.nn.block_context import Context
+from graphinv.models.pard.path import keeps_key, on_path
+from graphinv.nn.block_context import Context, TokenContext
 from graphinv.nn.block_network import NewBlock
 
 if TYPE_CHECKING:
@@ -322,7 +322,14 @@ class _Drawing:
         solver: Solver = Ancestral()
         if self.removes:
             stubs = torch.where(mask, degree.unsqueeze(1), 0)
-            solver = StubMatching(stubs, mask, torch.cat([contexts[0].mask, mask], 1), steps)
+            columns, limit = torch.cat([contexts[0].mask, mask], 1), None
+            if isinstance(context := contexts[0], TokenContext) and self.model.config.walks:
+                past, exists, config = context.pairs, context.mask, self.model.config
+
+                def limit(rows: Tensor, left: Tensor) -> Tensor:
+                    return keeps_key(past, rows, exists, mask, key, left, config)
+
+            solver = StubMatching(stubs, mask, columns, steps, limit)
         args = (solver, process, predict, start, times, noise.child(_STEPS))
         end = integrate(*args, denoise=False, replay=not self.removes)
         end.pairs[:, place, contexts[0].mask.size(1) + place] = 0  # a node is not its own neighbour

@@ -196,28 +196,28 @@ def test_gradients_reach_every_parameter(changes):
 
 def test_samples_have_the_degrees_of_their_blocks_and_are_their_own_in_any_batch():
     pard = model()
-    batch = pard.sample(40, seed=1)
+    batch = pard.sample(20, seed=1)
     dense = batch.to_dense()
     assert torch.equal(dense.adj, dense.adj.transpose(1, 2)) and not dense.adj.diagonal(dim1=1, dim2=2).any()
-    other = pard.sample(13, seed=1, batch_size=3)
-    for k in range(13):
+    other = pard.sample(7, seed=1, batch_size=3)
+    for k in range(7):
         a, b = batch.graph(k), other.graph(k)
         assert torch.equal(a.x, b.x) and torch.equal(a.edge_index, b.edge_index) and torch.equal(a.block, b.block)
     share = 0
-    for k in range(40):
+    for k in range(20):
         g = batch.graph(k)
         u, v = g.edge_index
         back = torch.bincount(u[g.block[v] <= g.block[u]], minlength=g.num_nodes)
         share += all(back[g.block == b].unique().numel() == 1 for b in g.block.unique())
-    assert share > 25  # a block whose stubs cannot all be joined is the exception
+    assert share > 12  # a block whose stubs cannot all be joined is the exception
 
 
 def test_with_tries_and_restarts_every_graph_is_on_its_path():
-    pard = model(sampler=BlockSampler(tries=10, restarts=60))
-    batch = pard.sample(30, seed=2)
+    pard = model(walks=0, sampler=BlockSampler(tries=3, restarts=40))
+    batch = pard.sample(5, seed=2)
     assert bool(pard.path_consistency(batch).all())
     assert int(batch.graph_columns["redraws"].sum()) > 0
-    plain = model().sample(30, seed=2)
+    plain = model(walks=0).sample(5, seed=2)
     assert not bool(pard.path_consistency(plain).all())
 
 
@@ -283,7 +283,7 @@ def test_edges_that_may_come_leave_nodes_at_or_below_their_key_and_the_last_one_
                 equal = counts[1:] == key[0, 1:].tolist()
                 assert bool(fine[i - old, j]) == (equal if last else all(low))
                 looked, refused = looked + 1, refused + (not bool(fine[i - old, j]))
-    assert looked > 50 and refused > 10
+    assert looked > 20 and refused > 5
 
 
 @pytest.mark.parametrize(

@@ -409,10 +409,13 @@ def test_pard_refuses_a_store_that_it_does_not_fit(store, pard, folder, capsys):
     assert "was trained on" in failing(capsys, *again)
 
 
-def test_pard_without_a_preset_trains_with_settings_of_its_own(plain_pard):
+def test_pard_without_a_preset_trains_larger_graphs_with_a_network_of_tokens(plain_pard):
     written = json.loads((plain_pard / "train.json").read_text())
     given = ("max_epochs", "batch_size")  # on the command line
-    assert {k: v for k, v in PARD.training_defaults.items() if k not in given}.items() <= written.items()
+    training = PARD.preset_settings("tokens").training
+    assert {k: v for k, v in training.items() if k not in (*given, "warmup")}.items() <= written.items()
+    config = json.loads((plain_pard / "best" / "config.json").read_text())["config"]
+    assert (config["network"], config["prior"], config["max_hops"]) == ("tokens", "empty", 2)
     assert (written["max_epochs"], written["batch_size"]) == (1, 16)
 
 
@@ -527,7 +530,7 @@ def test_the_help_of_train_lists_what_is_registered_and_each_kind_explains_itsel
         assert f"  {kind:10} {cls.description.split('. ')[0]}\n" in told
         with pytest.raises(SystemExit):
             main(["train", kind, "--help"])
-        own_help = " ".join(capsys.readouterr().out.split())
+        own_help = " ".join(capsys.readouterr().out.split()).replace("- ", "-")  # lines are cut at hyphens
         assert cls.description.split(". ")[0] in own_help and "--model.max_nodes" in own_help
         assert all(name in own_help for name in cls.presets)
     assert "needs a kind of generator first: gdss, pard" in failing(capsys, "train", "--data", "x")

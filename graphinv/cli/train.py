@@ -95,11 +95,16 @@ def _parser(kind: type[GraphGenerator], args: Sequence[str]) -> ArgumentParser:
 def _defaults(kind: type[GraphGenerator], preset: str | None, data: str | None) -> dict[str, Any]:
     model: dict[str, Any] = {}
     training = kind.training_defaults
+    store = GraphStore.open(data) if data is not None and Path(data).exists() else None
+    if preset is None and store is not None:
+        preset = kind.preset_for(store)
+        if preset is not None:
+            print(f"graphinv: preset {preset} for graphs of this size; --preset chooses another", file=sys.stderr)
     if preset is not None:
         chosen = kind.preset_settings(preset)
         model, training = _flat(dataclasses.asdict(chosen.model)), chosen.training
-    if data is not None and Path(data).exists():
-        model |= kind.config_for(GraphStore.open(data))
+    if store is not None:
+        model |= kind.config_for(store)
     return {f"model.{k}": v for k, v in model.items()} | {f"trainer.{k}": v for k, v in training.items()}
 
 

@@ -158,6 +158,18 @@ class GraphGenerator(nn.Module, ABC):
         return known[name.lower()]
 
     @classmethod
+    def preset_for(cls, store: GraphStore) -> str | None:
+        """Return the preset to train with on a store if none is asked for; None for the defaults.
+
+        Example:
+            >>> from graphinv.models import PARD
+            >>> from graphinv.testing import random_graphs
+            >>> PARD.preset_for(GraphStore.from_graphs(random_graphs(5, min_nodes=20, max_nodes=20)))
+            'tokens'
+        """
+        return None
+
+    @classmethod
     def config_for(cls, store: GraphStore) -> dict[str, Any]:
         """Return the fields of the configuration that are read off a store: sizes and types, where it has them.
 

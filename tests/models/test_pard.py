@@ -72,7 +72,7 @@ def slowly(pard, g, step, noisy, k):
         rows = slice(old, new)
         degree, number = g.degree[k, old : old + 1], torch.tensor([b])
         mask = torch.ones(1, size, dtype=torch.bool)
-        walks = g.walks[k, old : old + 1] if pard.config.walks else None
+        walks = g.walks[k, old : old + 1] if pard.net.settings.walks else None
         x, e = noisy[0][k : k + 1, rows], noisy[1][k : k + 1, rows, :new]
         t, s = ((step[k, old] - i).double() / steps for i in (0, 1))
         out = net.denoise(contexts, NewBlock(x, e, number, degree, mask, walks), t.reshape(1))

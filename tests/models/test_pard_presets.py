@@ -12,10 +12,10 @@ from graphinv.models import PARD, PARDConfig
 from graphinv.training import TrainConfig
 
 
-@pytest.mark.parametrize("name", PARD.presets)
+@pytest.mark.parametrize("name", [name for name in PARD.presets if name != "tokens"])
 def test_every_preset_fits_the_data_set_of_its_name(name):
     preset = PARD.preset_settings(name)
-    known = name.removesuffix("-hydrogens")
+    known = name.removesuffix("-hydrogens").removesuffix("-tokens")
     assert known in list_datasets()
     manifest, model = load_manifest(known), preset.model
     assert model.max_nodes >= (manifest.max_nodes or 0)
@@ -52,6 +52,9 @@ def test_no_preset_leaves_the_defaults_of_norm_prior_trunk_and_order():
     default = PARDConfig()
     for name in PARD.presets:
         c = PARD.preset_settings(name).model
+        if c.network == "tokens":
+            assert c.prior == "empty" and c.shapes().walks == c.max_hops - 1 and c.sampler.tries > 1
+            continue
         for field in ("norm", "prior", "trunk", "order", "block_time", "context_noise"):
             assert getattr(c, field) == getattr(default, field)
 

@@ -24,7 +24,7 @@ EMPTY = PARDConfig(
     network="tokens", prior="empty", walks=1, walk_classes=40, node_types=4, edge_types=3, max_nodes=7, max_hops=2,
     node_dim=16, edge_dim=8, layers=2, heads=2,
 )  # fmt: skip
-networks = pytest.mark.parametrize("changes", [{}, {"network": "ppgn", "walks": 0}], ids=["tokens", "ppgn"])
+networks = pytest.mark.parametrize("changes", [{}, {"network": "ppgn"}], ids=["tokens", "ppgn"])
 
 
 def graphs(count=9, min_nodes=0, seed=0, most=7):
@@ -126,7 +126,7 @@ def slowly(pard, g, left, k):
         old, new = int((block < b).sum()), int((block <= b).sum())
         rows, mask, columns = slice(old, new), torch.ones(1, size).bool(), torch.ones(1, new).bool()
         key = torch.tensor([b]), g.degree[k, old : old + 1], mask
-        walks = g.walks[k, old : old + 1] if pard.config.walks else None
+        walks = g.walks[k, old : old + 1] if pard.net.settings.walks else None
         x, e = left.types[k : k + 1, rows], left.pairs[k : k + 1, rows, :new]
         nodes, pairs = net.denoise(contexts, NewBlock(x, e, *key, walks), torch.zeros(1).double())
         stubs = g.degree[k : k + 1, rows] - (e > 0).sum(2)
@@ -289,8 +289,7 @@ def test_edges_that_may_come_leave_nodes_at_or_below_their_key_and_the_last_one_
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        ({"walks": 2}, "max_hops"),
-        ({"network": "ppgn"}, "walks"),
+        ({"walks": -1}, "walks"),
         ({"max_hops": 0, "walks": 0}, "same degree"),
         ({"order": "legacy", "walks": 0}, "same degree"),
         ({"trunk": "separate"}, "one trunk"),

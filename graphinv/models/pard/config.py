@@ -79,7 +79,8 @@ class PARDConfig:
         relative: pairs see how many blocks their ends are apart.
         recompute: what the backward pass computes again instead of keeping it: "none", "pairs" (the inside of pair
             functions: a third less memory for little time) or "layers" (least memory).
-        walks: walk counts of a block's key that are drawn beside its degree, and given to the block; below max_hops.
+        walks: most walk counts of a block's key that are drawn beside its degree, and given to the block. A network of
+            tokens has as many of the max_hops - 1 that the order "tuple" compares, others none.
         walk_classes: how many values of each are told apart.
         sampler: how samples are drawn unless told otherwise.
     """
@@ -104,7 +105,7 @@ class PARDConfig:
     absolute: bool = True
     relative: bool = True
     recompute: Literal["none", "pairs", "layers"] = "pairs"
-    walks: int = 0
+    walks: int = 2
     walk_classes: int = 128
     sampler: BlockSampler = BlockSampler()
 
@@ -130,12 +131,8 @@ class PARDConfig:
                 f'network "tokens" has one trunk and layer norm, got trunk {self.trunk!r} and norm {self.norm!r}; '
                 'network "ppgn" has the others'
             )
-        if self.walks and not (tokens and 0 < self.walks < self.max_hops and self.order == "tuple"):
-            raise InputError(
-                'walks counts entries of the key that the order "tuple" compares beyond the degree, 0 .. max_hops - 1, '
-                f'and is read by network "tokens"; got walks = {self.walks}, max_hops = {self.max_hops}, order '
-                f"{self.order!r}, network {self.network!r}"
-            )
+        if self.walks < 0:
+            raise InputError(f"walks must be at least 0, got {self.walks}")
         if self.walk_classes < 2:
             raise InputError(f"walk_classes must be at least 2, got {self.walk_classes}")
         if self.prior == "empty" and (self.max_hops < 1 or self.order != "tuple"):
@@ -147,4 +144,6 @@ class PARDConfig:
     def shapes(self) -> BlockSettings:
         """Return what the network is built from."""
         names = {f.name for f in fields(BlockSettings)}
-        return BlockSettings(**{name: getattr(self, name) for name in names})
+        own = {name: getattr(self, name) for name in names}
+        keyed = self.network == "tokens" and self.order == "tuple"
+        return BlockSettings(**{**own, "walks": min(self.walks, max(self.max_hops - 1, 0)) if keyed else 0})

@@ -30,6 +30,9 @@ from graphinv.ops.pairs import from_pairs, to_pairs
 __all__ = ["PARD"]
 
 
+_FEW_NODES = 12  # up to here a network with channels for every pair is as fast
+
+
 class ElementLosses(NamedTuple):
     """Losses in nats of every part of B graphs; VLB, CE and mask of nodes ``[B, M]`` and pairs ``[B, P]``.
 
@@ -71,7 +74,8 @@ class PARD(GraphGenerator):
         "nodes are numbered. H = 0 is one block, plain diffusion of the whole graph; more hops make more, smaller and "
         "easier blocks. Molecules take 3 (about 7 blocks with hydrogens), large plain graphs 1. The order is computed "
         "first, or once and for all by data build --max-hops. On two CPU cores the preset smallmol takes minutes and "
-        "qm9 hours; the presets of the paper want a GPU."
+        "qm9 hours; presets that end in -tokens are for larger graphs and small machines, and graphs of more than 12 "
+        "nodes take the preset tokens if none is asked for; the presets of the paper want a GPU."
     )
     presets = PRESETS
     training_defaults = TRAINING
@@ -96,6 +100,11 @@ class PARD(GraphGenerator):
         for name, length in zip(COLUMNS, lengths, strict=True):
             self.register_buffer(name, torch.zeros(length, dtype=torch.long))
         self._made: tuple[Any, list[DiscreteDiffusion]] | None = None
+
+    @classmethod
+    def preset_for(cls, store: GraphStore) -> str | None:
+        """Return "tokens" for graphs of which channels for every pair would be most of the work."""
+        return "tokens" if store.node_histogram("all").numel() - 1 > _FEW_NODES else None
 
     def networks(self) -> dict[str, nn.Module]:
         """Return the one network, denoiser and block heads together."""
@@ -183,7 +192,7 @@ class PARD(GraphGenerator):
 
     def _parts(self, *losses: Tensor) -> dict[str, Tensor]:
         """Return the losses per graph of nodes ``[B, *]``, edges ``[B, *]`` and block heads, by name."""
-        names = ("node", "edge", "size", "degree", "walks")[: 5 if self.config.walks else 4]
+        names = ("node", "edge", "size", "degree", "walks")[: 5 if self.net.settings.walks else 4]
         count = max(len(losses[0]), 1)
         return {name: part.sum() / count for name, part in zip(names, losses, strict=False)}
 

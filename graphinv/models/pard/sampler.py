@@ -230,7 +230,7 @@ class _Drawing:
             if g.plan is not None:
                 g.size, value = g.plan[len(g.blocks)] if len(g.blocks) < len(g.plan) else (0, 0)
             g.key = [value]
-        for k in range(self.model.config.walks):
+        for k in range(self.net.settings.walks):
             key = torch.tensor([g.key for g in graphs], device=self.device)
             logits = self.net.properties.walk_counts(total, sizes, key)
             allowed = torch.ones(logits.shape, dtype=torch.bool)
@@ -323,7 +323,7 @@ class _Drawing:
         if self.removes:
             stubs = torch.where(mask, degree.unsqueeze(1), 0)
             columns, limit = torch.cat([contexts[0].mask, mask], 1), None
-            if isinstance(context := contexts[0], TokenContext) and self.model.config.walks:
+            if isinstance(context := contexts[0], TokenContext) and self.net.settings.walks:
                 past, exists, config = context.pairs, context.mask, self.model.config
 
                 def limit(rows: Tensor, left: Tensor) -> Tensor:

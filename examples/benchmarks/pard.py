@@ -21,7 +21,7 @@ Sides plain and peer have two networks, one for block sizes and degrees; ours ha
 peer_denoiser is the first of the official two alone. Weights are random, which costs the same. The other sides of
 graphinv: batch normalisation as the official code; nothing, or whole layers, recomputed in the backward pass; 8 and 32
 times the graphs sampled together (peer_x8: by the official code); steps in proportion to the unknown nodes and pairs of
-a block; no kept past.
+a block; no kept past; the network of tokens, of the same width and depth, which draws edges one by one.
 
 Examples:
   python -m examples.benchmarks.pard --parts train --layers 2 --batch-size 4 --turns 1 --dataset smallmol
@@ -84,6 +84,8 @@ VARIANTS = {
     "ours_x32": Variant(times=32),
     "ours_adaptive": Variant(adaptive=True),
     "ours_uncached": Variant(cached=False),
+    "tokens": Variant((("network", "tokens"), ("prior", "empty"), ("heads", 4))),
+    "tokens_x32": Variant((("network", "tokens"), ("prior", "empty"), ("heads", 4)), times=32),
 }
 ATOMS = ("H", "C", "N", "O", "F")
 PARTS, SIDES = ("train", "sample", "step"), ("peer", "peer_x8", "peer_denoiser", "plain", *VARIANTS)
@@ -190,7 +192,8 @@ def new_block(types: Tensor, pairs: Tensor, start: int, size: int, number: int) 
     """Return the nodes ``start`` to ``start + size`` of one graph as block ``number`` of degree 1."""
     end, one = start + size, torch.ones(1, dtype=torch.long)
     of = types[start:end].unsqueeze(0), pairs[start:end, :end].unsqueeze(0)
-    return NewBlock(*of, number * one, one, torch.ones(1, size, dtype=torch.bool))
+    walks = torch.full((1, PARDConfig.walks), 5)  # which a network of tokens is told as well
+    return NewBlock(*of, number * one, one, torch.ones(1, size, dtype=torch.bool), walks)
 
 
 def make_side(side: str, molecules: list[Molecule], setting: Setting, args: argparse.Namespace) -> Side:

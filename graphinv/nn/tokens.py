@@ -25,66 +25,40 @@ from graphinv.ops.pairs import pair_index
 __all__ = ["TokenNetwork"]
 
 _STUBS = 8  # classes of bonds that a node has yet to get: -1 .. 6
-_HIDDEN = -1e4  # logit of what a row does not read
+_HIDDEN = -1e4  # added to the logit of what a row does not read
 _Kept = tuple[Tensor, Tensor, Tensor]
 
 
 @dataclass(frozen=True)
 class _Reading:
-    """Who reads whom in a pass over R rows of tokens.
+    """Who reads whom in a pass over R rows of tokens: K columns, those of kept tokens before those of the rows' own.
 
     Attributes:
-        features: ``[B, R, K, C]``.
-        hidden: ``[B, 1, R, K]`` bool, what a row does not read.
-        bonds: ``[B, E R, K]``, one block of rows for each kind of edge, of what is read among the rows' own tokens and
-            of what is read among kept ones; one tensor for both where kept and own tokens stand side by side.
-        same: ``[B, 1, R, K]``, 1 where a row reads its own tokens and 0 where it reads kept ones of the same number
-            (all blocks at once); None where kept and own tokens stand side by side.
+        features: ``[B, R, K, C + 1]`` of each pair, 0 and a last 1 where the row does not read the column.
+        bonds: ``[B, E R, K]``, one block of rows for each kind of edge: 1 for an edge that the row reads.
         edge_types: E, kinds of edges.
     """
 
     features: Tensor
-    hidden: Tensor
-    bonds: tuple[Tensor, ...]
-    same: Tensor | None
+    bonds: Tensor
     edge_types: int
 
     @staticmethod
-    def of(sight: Sight, pairs: Tensor, features: Tensor, split: bool) -> _Reading:
-        """Return the reading of ``sight``; ``split``: own and kept tokens have the same numbers."""
-        reads = sight.reads
-        halves = (sight.same, sight.later) if split else (reads,)
-        kinds = [(pairs == k) & reads for k in range(1, sight.edge_types + 1)]
-        bonds = tuple(torch.cat([kind & half for kind in kinds], 1).to(features.dtype) for half in halves)
-        same = sight.same.unsqueeze(1).to(features.dtype) if split else None
-        return _Reading(features, ~reads.unsqueeze(1), bonds, same, sight.edge_types)
+    def of(sight: Sight, pairs: Tensor, features: Tensor, twice: bool = False) -> _Reading:
+        """Return the reading of ``sight``; ``twice``: kept and own tokens are of the same nodes (all blocks at once).
 
-    def logits(self, q: Tensor, own: Tensor, kept: Tensor | None) -> Tensor:
-        """Return q_i . k_j ``[B, H, R, K]``."""
-        dot = q @ own.transpose(-1, -2)
-        if kept is None:
-            return dot
-        past = q @ kept.transpose(-1, -2)
-        return torch.cat([past, dot], -1) if self.same is None else torch.where(self.same.bool(), dot, past)
+        A row then reads nodes of earlier blocks among the kept tokens, and its own block among its own.
+        """
+        halves = (sight.later, sight.same) if twice else (sight.reads,)
+        parts = [(features * half.unsqueeze(-1), ~half.unsqueeze(-1)) for half in halves]
+        whole = torch.cat([torch.cat([f, hidden.to(f.dtype)], -1) for f, hidden in parts], 2)
+        kinds = torch.cat([pairs == k for k in range(1, sight.edge_types + 1)], 1)
+        read = torch.cat([kinds & half.repeat(1, sight.edge_types, 1) for half in halves], 2)
+        return _Reading(whole, read.to(features.dtype), sight.edge_types)
 
-    def attend(self, weight: Tensor, own: Tensor, kept: Tensor | None) -> Tensor:
-        """Return sum_j weight_ij v_j ``[B, H, R, V]``."""
-        if kept is None:
-            return weight @ own
-        if self.same is None:
-            past, inside = torch.split(weight, [kept.size(-2), own.size(-2)], -1)
-            return past @ kept + inside @ own
-        inside = weight * self.same
-        return inside @ own + (weight - inside) @ kept
-
-    def messages(self, own: Tensor, kept: Tensor | None) -> Tensor:
-        """Return the sums over the neighbours of each kind ``[B, R, E V]``."""
-        if kept is None:
-            out = self.bonds[0] @ own
-        elif self.same is None:
-            out = self.bonds[0] @ torch.cat([kept, own], 1)
-        else:
-            out = self.bonds[0] @ own + self.bonds[1] @ kept
+    def messages(self, sent: Tensor) -> Tensor:
+        """Return the sums over the neighbours of each kind ``[B, R, E V]`` of what columns ``[B, K, V]`` send."""
+        out = self.bonds @ sent.to(self.bonds.dtype)
         by_kind: Tensor = out.view(out.size(0), self.edge_types, self.features.size(1), out.size(-1)).transpose(1, 2)
         return by_kind.flatten(2)
 
@@ -111,14 +85,16 @@ class TokenLayer(nn.Module):
         width = x.size(-1)
         q, k, v, u = torch.split(self.enter(self.norm(x)), [width, width, width, self.message], -1)
         q, k, v = (_by_head(t, self.heads) for t in (q, k, v))
-        past_k, past_v, past_u = (None, None, None) if kept is None else kept
-        logits = reading.logits(q * (q.size(-1) ** -0.5), k, past_k) + bias
-        weight = logits.masked_fill(reading.hidden, _HIDDEN).softmax(-1)
-        weight = weight.to(v.dtype)
-        counts = weight.transpose(1, 2) @ reading.features.to(v.dtype)  # [B, R, H, C]
-        read = reading.attend(weight, v, past_v).transpose(1, 2).flatten(2)
-        x = x + self.out(torch.cat([read, counts.flatten(2), reading.messages(u, past_u).to(v.dtype)], -1))
-        return x + self.mlp(self.norm_mlp(x)), (k, v, u)
+        own = (k, v, u)
+        if kept is not None:
+            k, v, u = (torch.cat([old.to(new.dtype), new], -2) for old, new in zip(kept, own, strict=True))
+        logits = (q * (q.size(-1) ** -0.5)) @ k.transpose(-1, -2) + bias
+        exact = torch.float32 if logits.dtype in (torch.bfloat16, torch.float16) else logits.dtype
+        weight = logits.softmax(-1, dtype=exact).to(v.dtype)
+        counts = (weight.transpose(1, 2) @ reading.features.to(v.dtype))[..., :-1]  # [B, R, H, C]
+        read = (weight @ v).transpose(1, 2).flatten(2)
+        x = x + self.out(torch.cat([read, counts.flatten(2), reading.messages(u).to(v.dtype)], -1))
+        return x + self.mlp(self.norm_mlp(x)), own
 
 
 class TokenTrunk(nn.Module):
@@ -135,7 +111,7 @@ class TokenTrunk(nn.Module):
     def forward(self, x: Tensor, reading: _Reading, kept: list[_Kept] | None = None) -> tuple[Tensor, list[_Kept]]:
         """Return the tokens ``[B, R, Dn]`` after all layers, and what each layer keeps of them."""
         batch, rows, nodes, _ = reading.features.shape
-        table = self.bias.weight.to(reading.features.dtype)
+        table = F.pad(self.bias.weight, (0, 1), value=_HIDDEN).to(reading.features.dtype)
         bias = table @ reading.features.flatten(1, 2).transpose(1, 2)
         bias = bias.view(batch, len(self.layers), self.heads, rows, nodes)
         out = []
@@ -191,10 +167,10 @@ class TokenNetwork(nn.Module):
         size, before, key = same.sum(-1), later.sum(-1), g.key
         f, _ = self._features(sights[0], real, key)
         x = self._tokens(g.types[0], key, size, before, f)
-        x, kept = self.trunk(x, _Reading.of(sights[0], real, f, False))
+        x, kept = self.trunk(x, _Reading.of(sights[0], real, f))
         f, left = self._features(sights[1], noisy, key)
         y = self._tokens(g.types[1], key, size, before, f, g.time, left)
-        y, _ = self.trunk(y, _Reading.of(sights[1], noisy, f, True), kept)
+        y, _ = self.trunk(y, _Reading.of(sights[1], noisy, f, twice=True), kept)
         totals = (self.properties.rows(x) * g.mask.unsqueeze(-1)).cumsum(1)
         last = (same.to(x.dtype) @ x) / size.clamp(min=1).unsqueeze(-1)
         logits = self._parallel_pairs(x, y, f, same)
@@ -278,7 +254,7 @@ class TokenNetwork(nn.Module):
         size, before = sight.same.sum(-1), sight.later.sum(-1)
         when = None if time is None else time.unsqueeze(1).expand(-1, count)
         x = self._tokens(new.types, key, size, before, f, when, None if time is None else left, old)
-        x, kept = self.trunk(x, _Reading.of(sight, pairs, f, False), self._split(context))
+        x, kept = self.trunk(x, _Reading.of(sight, pairs, f), self._split(context))
         return x, kept, f
 
     def _split(self, context: TokenContext) -> list[_Kept]:

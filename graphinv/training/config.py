@@ -40,6 +40,8 @@ class TrainConfig:
         seed: of the order of the batches and of the noise.
         accelerator: "auto", "cpu", "gpu", ... as in ``lightning.Trainer``; never "mps", which has no float64.
         devices: how many of them.
+        threads: of the CPU; 0 takes those with which a step is fastest, by a short timing, unless OMP_NUM_THREADS is
+            set. A resumed training goes on with what it began with.
         precision: "32-true", "bf16-mixed", ... as in ``lightning.Trainer``.
     """
 
@@ -60,13 +62,14 @@ class TrainConfig:
     seed: int = 0
     accelerator: str = "auto"
     devices: int = 1
+    threads: int = 0
     precision: str = "32-true"
 
     def __post_init__(self) -> None:
         for name in ("max_epochs", "batch_size", "learning_rate", "validate_every"):
             if not 0 < getattr(self, name) < math.inf:  # also refuses NaN
                 raise InputError(f"{name} must be above 0 and finite, got {getattr(self, name)}")
-        for name in ("weight_decay", "clip", "seed", "warmup"):
+        for name in ("weight_decay", "clip", "seed", "warmup", "threads"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise InputError(f"{name} must be at least 0 and finite, got {getattr(self, name)}")
         if not 0 <= self.ema < 1 or not 0 < self.gamma <= 1:

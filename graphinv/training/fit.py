@@ -6,6 +6,7 @@ import dataclasses
 import json
 import logging
 import os
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ from graphinv.data import GraphStore
 from graphinv.errors import CheckpointError, InputError
 from graphinv.models import GraphGenerator
 from graphinv.training.config import TrainConfig, parse_duration
+from graphinv.training.threads import choose_threads, using_threads
 
 __all__ = ["train"]
 
@@ -62,11 +64,35 @@ def train(
     metadata = _metadata(store, settings)
     store = generator.prepare(store, progress=progress)
     folder.mkdir(parents=True, exist_ok=True)
+    threads = _threads(generator, store, settings, accelerator, folder if state else None, progress)
     with atomic_path(folder / "train.json") as file:
-        file.write_text(json.dumps(dataclasses.asdict(settings), indent=2) + "\n")
+        file.write_text(json.dumps({**dataclasses.asdict(settings), "threads": threads}, indent=2) + "\n")
     callbacks = _callbacks(folder, settings, metadata, progress)
-    _fit(generator, store, folder, dataclasses.replace(settings, accelerator=accelerator), state, callbacks)
+    with using_threads(threads):
+        _fit(generator, store, folder, dataclasses.replace(settings, accelerator=accelerator), state, callbacks)
     return folder
+
+
+def _threads(
+    generator: GraphGenerator,
+    store: GraphStore,
+    settings: TrainConfig,
+    accelerator: str,
+    begun: Path | None,
+    shown: bool,
+) -> int:
+    """Return the threads to compute with, those of the run ``begun`` if there is one; tell a terminal of a choice."""
+    on_cpu = accelerator == "cpu" or (accelerator == "auto" and not torch.cuda.is_available())
+    if settings.threads or not on_cpu:
+        return settings.threads or torch.get_num_threads()
+    if begun is not None and (begun / "train.json").exists():
+        before = json.loads((begun / "train.json").read_text()).get("threads", 0)
+        if before:
+            return int(before)
+    chosen, reason = choose_threads(generator, store, settings.batch_size, settings.seed)
+    if shown and sys.stderr.isatty():
+        print(f"graphinv: training with {chosen} thread{'s' * (chosen > 1)} ({reason})", file=sys.stderr)
+    return chosen
 
 
 def _fit(

@@ -8,12 +8,14 @@ from typing import Any
 
 import torch
 from jsonargparse import ArgumentParser
+from torch import Tensor
 
 from graphinv._files import atomic_path
 from graphinv.cli.arguments import make_parser
 from graphinv.data import GraphStore, Vocabulary, write_graphs
 from graphinv.draw import graph_grid
 from graphinv.errors import InputError
+from graphinv.graphs import GraphBatch
 from graphinv.models import GraphGenerator, generator_class, generator_kinds
 from graphinv.models.settings import Option, options_of
 from graphinv.mol import molecule_grid
@@ -105,6 +107,7 @@ def _draw(values: Any, changes: dict[str, Any]) -> str:
     told = [f"{values.output}: {values.count:,} samples in {cost}"]
     if drawn.path_consistent is not None:
         told.append(f"path consistency: {drawn.path_consistent:.1%} have the block order they were drawn in")
+    told += _redraws(drawn.graphs)
     if isinstance(drawn, Samples) and values.repair != "none":
         told.append(f"repair {values.repair!r} changed {drawn.repaired:,} of {values.count:,} samples")
     if values.grid:
@@ -163,3 +166,14 @@ def _write(drawn: GraphSamples, vocabulary: Vocabulary, values: Any, provenance:
         molecule_grid(drawn.smiles, values.grid)
     else:
         graph_grid(drawn.graphs, values.grid)
+
+
+def _redraws(graphs: GraphBatch) -> list[str]:
+    """Return a line on blocks that were drawn again and graphs begun anew, if there were any."""
+    counts = [graphs.graph_columns.get(name) for name in ("redraws", "restarts")]
+    totals = [int(c.sum()) if isinstance(c, Tensor) else 0 for c in counts]
+    if not any(totals):
+        return []
+    return [
+        f"drawn again: {totals[0] / graphs.num_graphs:.2f} blocks a graph; {totals[1]:,} times a graph was begun anew"
+    ]

@@ -85,16 +85,18 @@ class TokenLayer(nn.Module):
         width = x.size(-1)
         q, k, v, u = torch.split(self.enter(self.norm(x)), [width, width, width, self.message], -1)
         q, k, v = (_by_head(t, self.heads) for t in (q, k, v))
-        own = (k, v, u)
-        if kept is not None:
-            k, v, u = (torch.cat([old.to(new.dtype), new], -2) for old, new in zip(kept, own, strict=True))
-        logits = (q * (q.size(-1) ** -0.5)) @ k.transpose(-1, -2) + bias
+        columns = [(k, v, u)] if kept is None else [tuple(t.to(u.dtype) for t in kept), (k, v, u)]
+        q = q * (q.size(-1) ** -0.5)
+        logits = torch.cat([q @ keys.transpose(-1, -2) for keys, _, _ in columns], -1) + bias
         exact = torch.float32 if logits.dtype in (torch.bfloat16, torch.float16) else logits.dtype
         weight = logits.softmax(-1, dtype=exact).to(v.dtype)
         counts = (weight.transpose(1, 2) @ reading.features.to(v.dtype))[..., :-1]  # [B, R, H, C]
-        read = (weight @ v).transpose(1, 2).flatten(2)
-        x = x + self.out(torch.cat([read, counts.flatten(2), reading.messages(u).to(v.dtype)], -1))
-        return x + self.mlp(self.norm_mlp(x)), own
+        parts = torch.split(weight, [keys.size(-2) for keys, _, _ in columns], -1)
+        sums = [part @ values for part, (_, values, _) in zip(parts, columns, strict=True)]
+        read = sums[0] if kept is None else sums[0] + sums[1]
+        summed = reading.messages(torch.cat([sent for _, _, sent in columns], 1))
+        x = x + self.out(torch.cat([read.transpose(1, 2).flatten(2), counts.flatten(2), summed.to(v.dtype)], -1))
+        return x + self.mlp(self.norm_mlp(x)), (k, v, u)
 
 
 class TokenTrunk(nn.Module):
@@ -150,7 +152,8 @@ class TokenNetwork(nn.Module):
         self.new_end, self.old_end = nn.Linear(d, 2 * hidden), nn.Linear(d, 2 * hidden)
         self.pair_in, self.pair_skip = nn.Linear(c, hidden), nn.Linear(c, s.edge_types + 1)
         self.pair_out = mlp(hidden, hidden, s.edge_types + 1)
-        self.latest, self.properties = nn.Linear(d, d), BlockProperties(s, d)
+        self.readout = nn.Sequential(nn.LayerNorm(2 * d), mlp(2 * d, 2 * d, d))
+        self.properties = BlockProperties(s, d)
         for module in self.modules():
             if isinstance(module, nn.Embedding):
                 nn.init.normal_(module.weight, std=0.3)
@@ -171,10 +174,11 @@ class TokenNetwork(nn.Module):
         f, left = self._features(sights[1], noisy, key)
         y = self._tokens(g.types[1], key, size, before, f, g.time, left)
         y, _ = self.trunk(y, _Reading.of(sights[1], noisy, f, twice=True), kept)
-        totals = (self.properties.rows(x) * g.mask.unsqueeze(-1)).cumsum(1)
+        sums = (self.properties.rows(x) * g.mask.unsqueeze(-1)).cumsum(1)
         last = (same.to(x.dtype) @ x) / size.clamp(min=1).unsqueeze(-1)
+        totals = self.readout(torch.cat([sums / (size + before).clamp(min=1).unsqueeze(-1), last], -1))
         logits = self._parallel_pairs(x, y, f, same)
-        return ParallelOutput(self.node_types(y), logits, totals + self.latest(last))
+        return ParallelOutput(self.node_types(y), logits, totals)
 
     def _parallel_pairs(self, x: Tensor, y: Tensor, f: Tensor, same: Tensor) -> Tensor:
         """Return logits ``[B, P, E + 1]`` of real tokens ``x``, noisy ones ``y`` and the features of noisy rows."""
@@ -216,8 +220,10 @@ class TokenNetwork(nn.Module):
         context = contexts[0]
         x, kept, _ = self._step(context, new, None)
         exists = new.mask.unsqueeze(-1)
-        total = context.sum + (self.properties.rows(x) * exists).sum(1)
-        last = (x * exists).sum(1) / new.mask.sum(1, keepdim=True).clamp(min=1)
+        sums = context.sum + (self.properties.rows(x) * exists).sum(1)
+        count = new.mask.sum(1, keepdim=True)
+        nodes = (count + context.mask.sum(1, keepdim=True)).clamp(min=1)
+        total = self.readout(torch.cat([sums / nodes, (x * exists).sum(1) / count.clamp(min=1)], -1))
         values = torch.stack([torch.cat([k.transpose(1, 2).flatten(2), v.transpose(1, 2).flatten(2), u], -1)
                               for k, v, u in kept])  # fmt: skip
         number = new.block.unsqueeze(1).expand_as(new.mask)
@@ -225,11 +231,11 @@ class TokenNetwork(nn.Module):
             TokenContext(
                 torch.cat([context.mask, new.mask], 1),
                 torch.cat([context.block, number], 1),
-                (total + self.latest(last)).to(context.total.dtype),
+                total.to(context.total.dtype),
                 _joined(context.pairs, _hollow(new)),
                 torch.cat([context.values, values.to(context.values.dtype)], 2),
                 torch.cat([context.ends, self.old_end(x).to(context.ends.dtype)], 1),
-                total.to(context.sum.dtype),
+                sums.to(context.sum.dtype),
             ),
         )
 

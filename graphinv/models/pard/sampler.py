@@ -203,9 +203,7 @@ class _Drawing:
         empty = self.net.empty_contexts(1)
         for g, size in zip(graphs, self._sizes(graphs, logits, noise.child(_SIZE)), strict=True):
             g.size, g.contexts = size, empty
-        sizes = torch.tensor([g.size for g in graphs], device=self.device)
-        total = empty[-1].total.expand(len(graphs), -1)
-        self._keys(graphs, self.net.properties.first_degrees(sizes), total, sizes, noise)
+        self._keys(graphs, tuple(c.select([0] * len(graphs)) for c in empty), noise)
 
     def _sizes(self, graphs: list[_Graph], logits: Tensor, noise: PerGraphNoise) -> list[int]:
         """Draw sizes: known ones that leave the graph within its target, or within the largest of the model."""
@@ -219,8 +217,12 @@ class _Drawing:
         allowed = torch.where(allowed.any(1, keepdim=True), allowed, fits)
         return self._drawn(logits, allowed, noise)
 
-    def _keys(self, graphs: list[_Graph], logits: Tensor, total: Tensor, sizes: Tensor, noise: PerGraphNoise) -> None:
-        """Draw the degree of the next block from ``logits``, and its further walk counts from ``total`` ``[B, Dn]``."""
+    def _keys(self, graphs: list[_Graph], contexts: tuple[Context, ...], noise: PerGraphNoise) -> None:
+        """Draw the degree of the next block of each graph, and its further walk counts, for the size it has."""
+        sizes = torch.tensor([g.size for g in graphs], device=self.device)
+        first = torch.tensor([not g.blocks for g in graphs], device=self.device).unsqueeze(1)
+        logits = self.net.next_degrees(contexts, sizes)
+        logits = torch.where(first, self.net.properties.first_degrees(sizes), logits)
         degree = torch.arange(self.model.max_nodes)
         most = torch.tensor([max(g.nodes + g.size - 1, 0) for g in graphs]).unsqueeze(1)
         allowed = (degree <= most) & self.known_degrees
@@ -232,6 +234,7 @@ class _Drawing:
             g.key = [value]
         for k in range(self.net.settings.walks):
             key = torch.tensor([g.key for g in graphs], device=self.device)
+            total = torch.where(first, 0.0, contexts[-1].total)
             logits = self.net.properties.walk_counts(total, sizes, key)
             allowed = torch.ones(logits.shape, dtype=torch.bool)
             for g, value in zip(graphs, self._drawn(logits, allowed, noise.child(_WALKS + k)), strict=True):
@@ -248,8 +251,13 @@ class _Drawing:
         return out
 
     def block(self, graphs: list[_Graph], attempt: int = 0) -> None:
-        """Draw the next block of each graph until it is one that peeling takes, then size and key of the one after."""
+        """Draw the next block of each graph until it is one that peeling takes, then size and key of the one after.
+
+        A further attempt draws the key anew as well, of the same size: the size alone is not judged by what can follow.
+        """
         contexts = tuple(type(c[0]).join(c) for c in zip(*(g.contexts for g in graphs), strict=True))
+        if attempt:
+            self._keys(graphs, contexts, self.noise(graphs).child(_TRIES + attempt))
         finished = self._denoised(graphs, contexts, attempt)
         fine = [True] * len(graphs) if self.sampler.tries == 1 else self._on_path(graphs, finished)
         again = [g for g, passed in zip(graphs, fine, strict=True) if not passed]
@@ -291,8 +299,7 @@ class _Drawing:
         sizes = self._sizes(graphs, self.net.next_sizes(contexts), noise.child(_SIZE))
         for g, size in zip(graphs, sizes, strict=True):
             g.size = size
-        size_ids = torch.tensor(sizes, device=self.device)
-        self._keys(graphs, self.net.next_degrees(contexts, size_ids), contexts[-1].total, size_ids, noise)
+        self._keys(graphs, contexts, noise)
         parts = [c.graphs(old, new) for c in contexts]
         for k, g in enumerate(graphs):
             g.contexts = tuple(part[k] for part in parts) if g.size else ()
@@ -316,7 +323,7 @@ class _Drawing:
             logits = self.net.denoise(contexts, block, (0 * t if self.removes else t).expand(len(graphs)))
             return with_fields(now, [self._tempered(out) for out in logits])
 
-        steps = self.steps(graphs[0])
+        steps = max(map(self.steps, graphs))
         times = torch.arange(steps, -1, -1, dtype=torch.float64, device=self.device) / steps
         start, process = self.process.prior(like, noise.child(_START)), self.process
         solver: Solver = Ancestral()

@@ -154,6 +154,19 @@ def count_edges(g, k, old, new):
 
 
 @networks
+@torch.no_grad()
+def test_the_loss_that_is_trained_is_this_bound(changes):
+    pard = model(**changes, ce_weight=0.5)
+    g = pard.pad(graphs(12))
+    parts = pard.losses(g, torch.Generator().manual_seed(3))
+    node, edge, size, degree, walks = pard.removal_losses(g, *draws(pard, g, 3))
+    expected = {"node": 1.5 * node, "edge": 1.5 * edge, "size": size, "degree": degree, "walks": walks}
+    assert set(parts) == {k for k in expected if k != "walks" or pard.net.settings.walks}
+    for name, value in parts.items():
+        assert_close(value.double(), expected[name].sum().double() / 12, name, tolerance=1e-6)
+
+
+@networks
 def test_isomorphic_graphs_have_equal_losses_at_equal_draws(changes):
     pard, batch = model(**changes), graphs(12, min_nodes=1)
     moved = permute_graphs(batch, seed=4)

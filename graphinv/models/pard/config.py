@@ -66,7 +66,7 @@ class PARDConfig:
         prior: what noise is: "marginal" (frequencies of the data), "uniform", "absorbing" (an unknown state), or
             "empty" (unknown nodes, no edges: edges are drawn one by one, and every node gets exactly its degree).
         diffusion_steps: T, times of the training: 1/T .. 1.
-        ce_weight: weight of the cross entropy beside the variational bound.
+        ce_weight: weight of the cross entropy beside the variational bound, which are one under the prior "empty".
         block_time: each block of a training graph has a time of its own, instead of one per graph.
         context_noise: share of the finished nodes and pairs that training replaces by draws from their marginals.
         trunk: "shared" by denoiser and block heads, or "separate" networks.

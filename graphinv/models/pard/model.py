@@ -181,14 +181,25 @@ class PARD(GraphGenerator):
 
         Each element has VLB + ce_weight CE at one time t of 1/T .. 1 (VLB: the term of t, not multiplied by T), summed
         over all blocks; each pair counts once. A stop is a next block of size 0 and degree 0. ``batch.block``, where a
-        batch carries it, is taken for this model's order, as ``prepare`` makes it.
+        batch carries it, is taken for this model's order, as ``prepare`` makes it. Under the prior "empty" nodes and
+        pairs have the bound at a random level alone (``graphinv.models.pard.removal``), times 1 + ce_weight.
         """
         g = self.to_padded(batch, BlockBatch)
+        if self.config.prior == "empty":
+            return self._removal_parts(g, generator)
         step, uniform = self.draw_noise(g, generator)
         e = self.losses_per_element(g, step, uniform, self._disturbed(g, generator))
         weight = self.config.ce_weight
         parts = {name: torch.where(mask, vlb + weight * ce, 0.0) for name, (vlb, ce, mask) in e.diffused().items()}
         return self._parts(parts["node"], parts["edge"], e.size, e.degree, e.walks)
+
+    def _removal_parts(self, g: BlockBatch, generator: torch.Generator | None) -> dict[str, Tensor]:
+        size, count, device = g.types.size(1), len(g.types), g.types.device
+        shapes = (count, self.max_nodes + 1), (count, size), (count, size * (size - 1) // 2)
+        level, node, pair = (torch.rand(shape, generator=generator, device=device) for shape in shapes)
+        nodes, edges, *heads = self.removal_losses(g, level, node, pair, self._disturbed(g, generator))
+        weight = 1 + self.config.ce_weight
+        return self._parts(weight * nodes, weight * edges, *heads)
 
     def _parts(self, *losses: Tensor) -> dict[str, Tensor]:
         """Return the losses per graph of nodes ``[B, *]``, edges ``[B, *]`` and block heads, by name."""

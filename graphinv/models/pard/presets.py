@@ -46,7 +46,7 @@ def _training(batch_size: int, epochs: int, rate: float, warmup: int = 0, **chan
 def _tokens(nodes: int, hops: int = 3, **changes: Any) -> Preset:
     """Of the largest graph and H; a block whose peeling goes wrong is drawn again, the graph if that does not help."""
     shape: dict[str, Any] = {"node_dim": 192, "edge_dim": 64, "layers": 6, "max_nodes": nodes, "max_hops": hops}
-    rules: dict[str, Any] = {"network": "tokens", "prior": "empty", "walks": 2}
+    rules: dict[str, Any] = {"network": "tokens", "heads": 4, "prior": "empty", "walks": 2, "ce_weight": 0.0}
     batch = changes.pop("batch_size", 64)
     sampler = BlockSampler(100, tries=8, restarts=4)
     model = PARDConfig(**{**shape, **rules, "sampler": sampler, **changes})

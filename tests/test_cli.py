@@ -218,6 +218,7 @@ def test_a_training_resumes_only_what_it_can(run, store, folder, capsys):
     broken = folder / "torn"
     shutil.copytree(run, broken)
     again = ["train", "gdss", "--data", str(store), "-o", str(broken), "--preset", "smallmol", *TINY, "--resume"]
+    assert main([*again, "--trainer.max_epochs", "4"]) == 0  # whatever tests before have made of the run
     assert "edge_hidden" in failing(capsys, *again, "--model.edge_hidden", "8")
     assert "max_epochs=1" in failing(capsys, *again, "--trainer.max_epochs", "1")
     assert "learning_rate" in failing(capsys, *again, "--trainer.learning_rate", "0.1")

@@ -35,7 +35,8 @@ class GraphLoader:
         world_size: if the batches do not divide, the first ones of the epoch are given again to the last ranks, or
             left out for all with ``drop_last``.
 
-    The epoch changes only through ``set_epoch``: without it, each pass has the same order.
+    The epoch changes only through ``set_epoch``: without it, each pass has the same order. ``state_dict`` says how far
+    the pass under way has come; a loader of the same settings that loads it gives the rest in its next pass.
 
     Raises:
         InputError: a setting out of range or an unknown split.
@@ -70,7 +71,7 @@ class GraphLoader:
         self.bucket, self.drop_last, self.rank, self.world_size = bucket, drop_last, rank, world_size
         self.index = _resolve(store, index)
         self._counts = store.node_counts(self.index)
-        self._epoch = 0
+        self._epoch = self._position = self._start = 0
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the order of the next pass.
@@ -88,8 +89,18 @@ class GraphLoader:
         return batches // self.world_size if self.drop_last else -(-batches // self.world_size)
 
     def __iter__(self) -> Iterator[GraphBatch]:
-        for ids in self.batch_indices():
+        start, self._start = self._start, 0
+        for position, ids in enumerate(self.batch_indices()[start:], start + 1):
+            self._position = position
             yield self.store.batch(ids)
+
+    def state_dict(self) -> dict[str, int]:
+        """Return the epoch and how many of its batches were given."""
+        return {"epoch": self._epoch, "position": self._position}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Begin the next pass where that of ``state`` stands; of another epoch, at its first batch."""
+        self._start = state["position"] if state["epoch"] == self._epoch else 0
 
     def batch_indices(self) -> list[Tensor]:
         """Return the graph ids of each batch of this rank in the current epoch."""

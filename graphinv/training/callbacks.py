@@ -1,8 +1,9 @@
-"""What happens beside the steps: averaged weights, checkpoint directories, one progress bar."""
+"""What happens beside the steps: averaged weights, checkpoint directories, progress."""
 
 from __future__ import annotations
 
 import math
+import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,7 +20,7 @@ from graphinv.errors import InputError
 from graphinv.models import GraphGenerator
 from graphinv.models.checkpoint import write_checkpoint
 
-__all__ = ["CheckpointDirectories", "EpochBar", "WarmupEMA"]
+__all__ = ["CheckpointDirectories", "Progress", "WarmupEMA"]
 
 
 class WarmupEMA(WeightAveraging):
@@ -53,11 +54,20 @@ class CheckpointDirectories(Callback):
         directory: the run directory.
         metadata: what the checkpoint should carry; epoch, step, seconds and losses are added.
         ema: where the averaged weights are, or None.
-        every_s: seconds between writes of ``last/``; the end of the training always writes it.
+        within_s: seconds without a write of ``last/`` after which an epoch is interrupted for one.
+        every_s: seconds between writes at the ends of epochs; the end of the training always writes.
     """
 
-    def __init__(self, directory: Path, metadata: dict[str, Any], ema: WarmupEMA | None, every_s: float = 10.0) -> None:
-        self.directory, self.metadata, self.ema, self.every_s = directory, metadata, ema, every_s
+    def __init__(
+        self,
+        directory: Path,
+        metadata: dict[str, Any],
+        ema: WarmupEMA | None,
+        within_s: float = math.inf,
+        every_s: float = 10.0,
+    ) -> None:
+        self.directory, self.metadata, self.ema = directory, metadata, ema
+        self.within_s, self.every_s = within_s, every_s
         self.best = math.inf
         self.seconds = 0.0
         self._since = self._written = time.monotonic()
@@ -74,6 +84,19 @@ class CheckpointDirectories(Callback):
         """Start the clock."""
         self._since = self._written = time.monotonic()
 
+    def on_train_batch_end(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Write ``last/`` inside an epoch that has gone on for long.
+
+        Raises:
+            InputError: a weight is not finite; what was written before stays.
+        """
+        if time.monotonic() - self._written > self.within_s and batch_idx + 1 < trainer.num_training_batches:
+            _check_finite(trainer, pl_module)
+            self._write(trainer, pl_module, "last", trainer.current_epoch)
+            self._written = time.monotonic()
+
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Write ``best/`` if this is it, and ``last/`` if it is time.
 
@@ -86,17 +109,17 @@ class CheckpointDirectories(Callback):
         ending = trainer.should_stop or trainer.current_epoch + 1 == trainer.max_epochs
         if loss < self.best or (ending and self.best == math.inf):  # the end may come before the first validation
             self.best = min(self.best, loss)
-            self._write(trainer, pl_module, "best")
-        if ending or time.monotonic() - self._written > self.every_s:
-            self._write(trainer, pl_module, "last")
+            self._write(trainer, pl_module, "best", trainer.current_epoch + 1)
+        if ending or time.monotonic() - self._written > min(self.every_s, self.within_s):
+            self._write(trainer, pl_module, "last", trainer.current_epoch + 1)
             self._written = time.monotonic()
 
-    def _write(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, name: str) -> None:
+    def _write(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, name: str, epochs: int) -> None:
         generator = pl_module.generator
         assert isinstance(generator, GraphGenerator)
         losses = {k: v if math.isfinite(v := float(value)) else None for k, value in trainer.callback_metrics.items()}
         progress = {
-            "epoch": trainer.current_epoch + 1,
+            "epoch": epochs,
             "step": trainer.global_step,
             "seconds": self._elapsed(),
             **losses,
@@ -127,26 +150,63 @@ def _check_finite(trainer: lightning.Trainer, module: lightning.LightningModule)
     )
 
 
-class EpochBar(Callback):
-    """One bar over all epochs, with the losses of the last one."""
+class Progress(Callback):
+    """A bar over the steps of all epochs on a terminal, elsewhere a line every ``every_s`` seconds, and one at the end.
 
-    def __init__(self) -> None:
+    Args:
+        every_s: seconds between lines.
+    """
+
+    def __init__(self, every_s: float = 30.0) -> None:
+        self.every_s = every_s
         self._bar: Any = None
+        self._sum, self._steps = 0.0, 0
+        self._since = self._told = time.monotonic()
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Open the bar where the training starts or goes on."""
-        self._bar = tqdm(
-            total=trainer.max_epochs, initial=trainer.current_epoch, desc="training", unit="epoch", disable=None
-        )
+        self._since = self._told = time.monotonic()
+        total = int(trainer.max_epochs or 0) * int(trainer.num_training_batches)
+        if sys.stderr.isatty():
+            self._bar = tqdm(total=total, initial=trainer.global_step, desc="training", unit="step")
+
+    def on_train_batch_end(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Advance; say the mean loss of the steps since the last time."""
+        loss = outputs["loss"] if isinstance(outputs, dict) else outputs
+        self._sum, self._steps = self._sum + float(loss.detach()), self._steps + 1
+        if self._bar is not None:
+            self._bar.update()
+        if time.monotonic() - self._told > (1.0 if self._bar is not None else self.every_s):
+            self._tell(trainer)
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Advance the bar."""
-        shown = ("train_loss", "valid_loss")
-        values = {k: f"{float(trainer.callback_metrics[k]):.3f}" for k in shown if k in trainer.callback_metrics}
-        self._bar.set_postfix(values, refresh=False)
-        self._bar.update()
+        """Say the losses of the epoch if it took long."""
+        if trainer.should_stop or trainer.current_epoch + 1 == trainer.max_epochs:
+            self._tell(trainer)
+
+    def _tell(self, trainer: lightning.Trainer) -> None:
+        rate = trainer.optimizers[0].param_groups[0]["lr"]
+        values = {"loss": f"{self._sum / max(self._steps, 1):.3f}", "rate": f"{rate:.2g}"}
+        if "valid_loss" in trainer.callback_metrics:
+            values["valid"] = f"{float(trainer.callback_metrics['valid_loss']):.3f}"
+        self._sum, self._steps, self._told = 0.0, 0, time.monotonic()
+        if self._bar is not None:
+            self._bar.set_postfix(values)
+            return
+        of, steps = trainer.max_epochs, int(trainer.num_training_batches)
+        step = f"epoch {trainer.current_epoch + 1}/{of}, step {trainer.global_step}/{int(of or 0) * steps}"
+        shown = ", ".join(f"{k} {v}" for k, v in values.items())
+        print(f"{step}, {shown}, {_clock(time.monotonic() - self._since)}", file=sys.stderr, flush=True)
 
     def teardown(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str) -> None:
         """Close the bar."""
         if self._bar is not None:
             self._bar.close()
+
+
+def _clock(seconds: float) -> str:
+    """Return "1:02:03" or "2:03"."""
+    minutes, rest = divmod(int(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}" if minutes >= 60 else f"{minutes}:{rest:02d}"

@@ -37,6 +37,8 @@ class TrainConfig:
         use_ema: sample from (and validate) the averaged weights.
         bucket: batches of graphs of like size; off, batches are drawn regardless of size.
         validate_every: epochs between validations.
+        checkpoint_every: how often the state is written inside an epoch that takes longer, such as "10m"; it is written
+            after epochs as well.
         seed: of the order of the batches and of the noise.
         accelerator: "auto", "cpu", "gpu", ... as in ``lightning.Trainer``; never "mps", which has no float64.
         devices: how many of them.
@@ -59,6 +61,7 @@ class TrainConfig:
     use_ema: bool = True
     bucket: bool = True
     validate_every: int = 1
+    checkpoint_every: str = "10m"
     seed: int = 0
     accelerator: str = "auto"
     devices: int = 1
@@ -77,8 +80,9 @@ class TrainConfig:
         for name, known in (("schedule", ("exponential", "cosine")), ("optimizer", ("adam", "adamw"))):
             if getattr(self, name) not in known:
                 raise InputError(f"unknown {name} {getattr(self, name)!r}; available: {', '.join(known)}")
-        if self.max_time is not None:
-            parse_duration(self.max_time)
+        for duration in (self.max_time, self.checkpoint_every):
+            if duration is not None:
+                parse_duration(duration)
 
     @classmethod
     def preset(cls, name: str, model: str | type[GraphGenerator] | None = None, **changes: Any) -> TrainConfig:

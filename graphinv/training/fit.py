@@ -121,14 +121,14 @@ def _fit(
 def _callbacks(folder: Path, settings: TrainConfig, metadata: dict[str, Any], progress: bool) -> list[Any]:
     from lightning.pytorch.callbacks import Timer
 
-    from graphinv.training.callbacks import CheckpointDirectories, EpochBar, WarmupEMA
+    from graphinv.training.callbacks import CheckpointDirectories, Progress, WarmupEMA
 
     ema = WarmupEMA(settings.ema) if settings.use_ema else None
-    callbacks: list[Any] = [CheckpointDirectories(folder, metadata, ema)]
-    callbacks += [c for c in (ema, EpochBar() if progress else None) if c is not None]
+    callbacks: list[Any] = [c for c in (ema, Progress() if progress else None) if c is not None]
     if settings.max_time is not None:
         callbacks.append(Timer(parse_duration(settings.max_time), interval="step", verbose=False))
-    return callbacks
+    within = parse_duration(settings.checkpoint_every).total_seconds()
+    return [*callbacks, CheckpointDirectories(folder, metadata, ema, within)]  # after all that has a state of its own
 
 
 def _trainer(store: GraphStore, folder: Path, settings: TrainConfig, callbacks: list[Any]) -> Any:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from graphinv.nn.pair_features import Sight, count_walks, feature_count, joined_walks, pair_features
+from graphinv.diffusion import block_order
+from graphinv.nn.pair_features import Sight, closing, count_walks, feature_count, pair_features
+from graphinv.testing import random_graphs
 
 EDGES = 2
 
@@ -53,38 +55,51 @@ def test_walks_are_those_of_the_graph_that_a_row_sees(seed, noisy):
                 assert torch.equal(walks[k][b, i].double(), x)
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2])
-def test_joined_walks_are_those_after_the_edge_came(seed):
-    block, real, noisy = drawn(seed)
-    sight, pairs = sight_of(block, real, noisy), noisy
-    joined = joined_walks(sight, pairs, count_walks(sight, 3))
-    for b in range(5):
-        for i in range(8):
-            adj, nodes = seen(block[b], real[b], noisy[b], i)
-            for j in nodes.nonzero().flatten().tolist():
-                if j == i or adj[i, j]:
-                    continue
-                more = adj.clone()
-                more[i, j] = more[j, i] = 1
-                x = nodes.double()
-                counts = []
-                for _ in range(3):
-                    x = x + more @ x
-                    counts.append(float(x[i]))
-                assert [float(c[b, i, j]) for c in joined] == counts[1:]
-
-
-@pytest.mark.parametrize("walks", [0, 1, 2, 3])
-def test_features_are_small_numbers_that_nothing_unread_reaches(walks):
+@pytest.mark.parametrize("finished", [False, True])
+@pytest.mark.parametrize("hops", [0, 1, 3, 4])
+def test_features_are_small_numbers_that_nothing_unread_reaches(hops, finished):
     block, real, noisy = drawn(3)
     sight = sight_of(block, real, noisy)
-    key = torch.randint(6, (5, 8, 1 + walks), generator=torch.Generator().manual_seed(0))
-    f, left = pair_features(sight, noisy, key)
-    assert f.shape == (5, 8, 8, feature_count(EDGES, walks)) and bool((f >= 0).all()) and float(f.max()) <= 7
+    degree = torch.randint(6, (5, 8), generator=torch.Generator().manual_seed(0))
+    f, left = pair_features(sight, noisy, degree, hops, finished)
+    assert f.shape == (5, 8, 8, feature_count(EDGES, hops)) and bool((f >= 0).all()) and float(f.max()) <= 7
     assert not f[~sight.reads].any()
     late = block >= 2
     other = torch.where(late.unsqueeze(1) | late.unsqueeze(2), (real + 1) % 4, real)
     moved = torch.where(late.unsqueeze(1) | late.unsqueeze(2), (noisy + 1) % 4, noisy)
-    again, stubs = pair_features(sight_of(block, other, moved), moved, key)
+    again, stubs = pair_features(sight_of(block, other, moved), moved, degree, hops, finished)
     assert torch.equal(f[~late], again[~late]) and torch.equal(left[~late], stubs[~late])
     assert not torch.equal(f, again)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_rows_are_told_which_edges_are_the_last_and_whether_they_close_their_block(seed):
+    """Every block of true graphs lacks one edge: the row of its later end is told of it, and of no other kind."""
+    batch = random_graphs(60, min_nodes=4, max_nodes=8, edge_types=EDGES, seed=seed)
+    hops, told = 2, 0
+    for k in range(60):
+        g = batch.graph(k)
+        block = block_order(g.edge_index, g.ptr, hops).block
+        place = block.argsort(stable=True)
+        block, pairs = block[place], g.to_dense().adj[0].long()[place][:, place]
+        last = int(block.max())
+        i = int((block == last).nonzero()[-1])
+        ends = pairs[i].nonzero().flatten().tolist()
+        if not ends:
+            continue
+        noisy, j = pairs.clone(), ends[0]
+        noisy[i, j] = noisy[j, i] = 0
+        sight = sight_of(block[None], pairs[None], noisy[None])
+        sees = block.unsqueeze(0) <= block.unsqueeze(1)
+        lacking = ((pairs > 0) & (noisy == 0) & sees).sum(1)
+        right, wrong = closing(sight, lacking * sight.same, hops)
+        assert bool(right[0, i, j]) and not wrong[0, i, j]
+        rows = (right | wrong)[0].any(1).nonzero().flatten().tolist()
+        assert rows == ([j, i] if block[j] == last else [i])
+        inner = block == last
+        if block[j] < last:
+            assert not (right | wrong)[0, i][inner].any()
+        else:
+            assert (right | wrong)[0, i].nonzero().flatten().tolist() == [j]
+        told += 1
+    assert told > 40

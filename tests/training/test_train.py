@@ -14,6 +14,7 @@ from graphinv.errors import InputError
 from graphinv.models import GDSS, GraphGenerator
 from graphinv.training import callbacks, train
 from graphinv.training.fit import _accelerator
+from graphinv.training.module import GeneratorModule
 
 
 def weights(folder, name="last"):
@@ -41,6 +42,38 @@ def test_two_epochs_and_two_more_equal_four_bit_for_bit(model_of, store, quick, 
     for key in a.keys() - {"seconds"}:
         assert a[key] == b[key], key
     assert b["epoch"] == 4 and b["step"] == 4 * 3
+
+
+class Killed(Exception):
+    """As if the process ended."""
+
+
+@pytest.mark.parametrize("use_ema", [True, False])
+@pytest.mark.parametrize("step", [1, 2, 3, 4, 8, 11])
+def test_a_training_that_ends_inside_an_epoch_goes_on_bit_for_bit(
+    model_of, store, quick, tmp_path, monkeypatch, step, use_ema
+):
+    kept = {"max_epochs": 4, "use_ema": use_ema, "progress": False, "checkpoint_every": "0.000001s"}
+    whole = train(model_of(), store, tmp_path / "whole", quick, **kept)
+    steps, plain = [], GeneratorModule.training_step
+
+    def dying(self, batch, index):
+        steps.append(index)
+        if len(steps) == step + 1:
+            raise Killed
+        return plain(self, batch, index)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(GeneratorModule, "training_step", dying)
+        with pytest.raises(Killed):
+            train(model_of(), store, tmp_path / "killed", quick, **kept)
+    assert progress(tmp_path / "killed")["step"] == step
+    train(model_of(seed=9), store, tmp_path / "killed", quick, resume=True, **kept)
+    assert progress(tmp_path / "killed")["step"] == 4 * 3
+    parts = ("model", "ema") if use_ema else ("model",)
+    for part in parts:
+        one, two = (load_file(f / "last" / f"{part}.safetensors") for f in (whole, tmp_path / "killed"))
+        assert all(torch.equal(one[key], two[key]) for key in one), part
 
 
 def test_a_run_repeats_with_its_seed_and_differs_with_another(model_of, store, quick, tmp_path):

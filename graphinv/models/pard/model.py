@@ -36,14 +36,13 @@ _FEW_NODES = 12  # up to here a network with channels for every pair is as fast
 class ElementLosses(NamedTuple):
     """Losses in nats of every part of B graphs; VLB, CE and mask of nodes ``[B, M]`` and pairs ``[B, P]``.
 
-    The heads of blocks have S sizes, and B' + S degrees and further walk counts of keys.
+    The heads of blocks have S sizes and B' + S degrees.
     """
 
     node: tuple[Tensor, Tensor, Tensor]
     edge: tuple[Tensor, Tensor, Tensor]
     size: Tensor
     degree: Tensor
-    walks: Tensor
 
     def diffused(self) -> dict[str, tuple[Tensor, Tensor, Tensor]]:
         """Return the parts that diffuse, by name."""
@@ -177,7 +176,7 @@ class PARD(GraphGenerator):
         return process.to(counts.device)
 
     def losses(self, batch: GraphBatch | PaddedBatch, generator: torch.Generator | None = None) -> dict[str, Tensor]:
-        """Return the losses in nats per graph: of node types, pair types, block sizes, block degrees and walk counts.
+        """Return the losses in nats per graph: of node types, pair types, block sizes and block degrees.
 
         Each element has VLB + ce_weight CE at one time t of 1/T .. 1 (VLB: the term of t, not multiplied by T), summed
         over all blocks; each pair counts once. A stop is a next block of size 0 and degree 0. ``batch.block``, where a
@@ -191,7 +190,7 @@ class PARD(GraphGenerator):
         e = self.losses_per_element(g, step, uniform, self._disturbed(g, generator))
         weight = self.config.ce_weight
         parts = {name: torch.where(mask, vlb + weight * ce, 0.0) for name, (vlb, ce, mask) in e.diffused().items()}
-        return self._parts(parts["node"], parts["edge"], e.size, e.degree, e.walks)
+        return self._parts(parts["node"], parts["edge"], e.size, e.degree)
 
     def _removal_parts(self, g: BlockBatch, generator: torch.Generator | None) -> dict[str, Tensor]:
         size, count, device = g.types.size(1), len(g.types), g.types.device
@@ -203,9 +202,8 @@ class PARD(GraphGenerator):
 
     def _parts(self, *losses: Tensor) -> dict[str, Tensor]:
         """Return the losses per graph of nodes ``[B, *]``, edges ``[B, *]`` and block heads, by name."""
-        names = ("node", "edge", "size", "degree", "walks")[: 5 if self.net.settings.walks else 4]
         count = max(len(losses[0]), 1)
-        return {name: part.sum() / count for name, part in zip(names, losses, strict=False)}
+        return {name: part.sum() / count for name, part in zip(("node", "edge", "size", "degree"), losses, strict=True)}
 
     def removal_losses(
         self,
@@ -215,7 +213,7 @@ class PARD(GraphGenerator):
         pair: Tensor,
         context: tuple[Tensor, Tensor] | None = None,
     ) -> tuple[Tensor, ...]:
-        """Return the bounds ``[B]`` of nodes and edges under the prior "empty", and losses of sizes, degrees and walks.
+        """Return the bounds ``[B]`` of nodes and edges under the prior "empty", and losses of sizes and degrees.
 
         Args:
             g: the graphs.
@@ -224,11 +222,11 @@ class PARD(GraphGenerator):
             pair: ``[B, P]`` in [0, 1), which edges.
             context: as in ``losses_per_element``.
         """
-        left = remove(g, self.config.node_types, level.gather(1, g.block), node, pair)
+        left = remove(g, self.config, level.gather(1, g.block), node, pair)
         types, pairs = (g.types, g.pairs) if context is None else context
         time = torch.zeros_like(left.node_weight, dtype=next(self.parameters()).dtype)
         both = torch.stack([types, left.types]), torch.stack([pairs, left.pairs])
-        out = self.net(BlockInput(*both, g.block, g.degree, time, g.mask, g.walks))
+        out = self.net(BlockInput(*both, g.block, g.degree, time, g.mask))
         return (*left.losses(out, g), *self._block_losses(g, out))
 
     def draw_noise(self, g: BlockBatch, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
@@ -260,7 +258,7 @@ class PARD(GraphGenerator):
         noisy = (node.q_sample(targets[0], times[0], u[0]), pair.q_sample(targets[1], times[1], u[1]))
         shown = (g.types, g.pairs) if context is None else context
         types, pairs = torch.stack([shown[0], noisy[0]]), torch.stack([shown[1], from_pairs(noisy[1], size)])
-        out = self.net(BlockInput(types, pairs, g.block, g.degree, step / steps, g.mask, g.walks))
+        out = self.net(BlockInput(types, pairs, g.block, g.degree, step / steps, g.mask))
         before = (times[0] - 1 / steps).clamp(min=0), (times[1] - 1 / steps).clamp(min=0)
         pair_mask = to_pairs(g.mask.unsqueeze(1) & g.mask.unsqueeze(2))
         return ElementLosses(
@@ -269,21 +267,13 @@ class PARD(GraphGenerator):
             *self._block_losses(g, out),
         )
 
-    def _block_losses(self, g: BlockBatch, out: ParallelOutput) -> tuple[Tensor, Tensor, Tensor]:
+    def _block_losses(self, g: BlockBatch, out: ParallelOutput) -> tuple[Tensor, Tensor]:
         heads = self.net.properties
         totals = out.totals.flatten(0, 1)[g.last]
         size = F.cross_entropy(heads.sizes(totals), g.next_size, reduction="none")
         degrees = torch.cat([heads.first_degrees(g.first_size), heads.degrees(totals, g.next_size)])
         target = torch.cat([g.first_degree, g.next_degree])
-        degree = F.cross_entropy(degrees, target, reduction="none")
-        before = torch.cat([totals.new_zeros(len(g.first_size), totals.size(1)), totals])
-        sizes = torch.cat([g.first_size, g.next_size])
-        key = torch.cat([target.unsqueeze(1), torch.cat([g.first_walks, g.next_walks])], 1)
-        walks = torch.zeros_like(degree)
-        for k in range(1, key.size(1)):
-            logits = heads.walk_counts(before, sizes, key[:, :k])
-            walks = walks + F.cross_entropy(logits, key[:, k], reduction="none")
-        return size, degree, torch.where(sizes > 0, walks, 0.0)
+        return size, F.cross_entropy(degrees, target, reduction="none")
 
     def _disturbed(self, g: BlockBatch, generator: torch.Generator | None) -> tuple[Tensor, Tensor] | None:
         """Return the context with a share of its entries redrawn from the marginals: what sampling errors look like."""

@@ -11,8 +11,9 @@ trunk for denoiser and block heads (it trains two networks), the exact block ord
 gradient, averaged weights, single precision on grid, and kekulised bonds on MOSES. The fields norm, prior, trunk, order
 and block_time of ``PARDConfig`` choose the paper's.
 
-Presets that end in -tokens are for small machines: a network without channels per pair, which draws the walk counts of
-a block beside its degree and its edges one by one. "tokens" has no data set: types and sizes are read off the store.
+Presets that end in -tokens are for small machines: a network without channels per pair, which draws the edges of a
+block one by one, the last of them so that peeling takes the block. "tokens" has no data set: types and sizes are read
+off the store.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ def _training(batch_size: int, epochs: int, rate: float, warmup: int = 0, **chan
 def _tokens(nodes: int, hops: int = 3, **changes: Any) -> Preset:
     """Of the largest graph and H; a block whose peeling goes wrong is drawn again, the graph if that does not help."""
     shape: dict[str, Any] = {"node_dim": 192, "edge_dim": 64, "layers": 6, "max_nodes": nodes, "max_hops": hops}
-    rules: dict[str, Any] = {"network": "tokens", "heads": 4, "prior": "empty", "walks": 2, "ce_weight": 0.0}
+    rules: dict[str, Any] = {"network": "tokens", "heads": 4, "prior": "empty", "ce_weight": 0.0}
     batch = changes.pop("batch_size", 64)
     sampler = BlockSampler(100, tries=8, restarts=4)
     model = PARDConfig(**{**shape, **rules, "sampler": sampler, **changes})

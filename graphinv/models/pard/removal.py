@@ -15,7 +15,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from graphinv.models.pard.batch import BlockBatch
+from graphinv.models.pard.config import PARDConfig
 from graphinv.nn.block_network import ParallelOutput
+from graphinv.nn.pair_features import Sight, closing
 from graphinv.ops.pairs import from_pairs, to_pairs
 
 __all__ = ["Remainder", "remove"]
@@ -31,7 +33,8 @@ class Remainder:
         node_weight: ``[B, M]`` float32 weight of the cross entropy of each node.
         row_weight: ``[B, M]`` float32 weight of every missing edge of each node.
         missing: ``[B, M, M]`` bool, edges (i, j) to come that count in the block of i.
-        allowed: ``[B, M, M]`` bool, nodes j that may take a stub of i.
+        allowed: ``[B, M, M]`` bool, nodes j that may take a stub of i; the last of a block only so that peeling takes
+            that block (``graphinv.nn.closing``).
     """
 
     types: Tensor
@@ -53,12 +56,12 @@ class Remainder:
         return (self.node_weight * ce).sum(1), (self.row_weight * lacking).sum(1)
 
 
-def remove(g: BlockBatch, unknown: int, level: Tensor, node: Tensor, pair: Tensor) -> Remainder:
+def remove(g: BlockBatch, config: PARDConfig, level: Tensor, node: Tensor, pair: Tensor) -> Remainder:
     """Return what is left of ``g`` at random levels.
 
     Args:
         g: the graphs.
-        unknown: the type of hidden nodes.
+        config: kinds of nodes and edges, and H of the order.
         level: ``[B, M]`` uniform draws in [0, 1), the same for all nodes of a block.
         node: ``[B, M]`` uniform draws, by which nodes are ordered.
         pair: ``[B, P]`` uniform draws, by which edges are ordered.
@@ -95,8 +98,12 @@ def remove(g: BlockBatch, unknown: int, level: Tensor, node: Tensor, pair: Tenso
     node_weight = torch.where(hidden, elements / (nodes - reached).clamp(min=1), 0.0)
     row_weight = torch.where(in_nodes | ~g.mask, 0.0, elements / stubs.clamp(min=1))
     open_ = (row > column) | (left > 0).unsqueeze(1)
-    allowed = reads & (pairs == 0) & open_ & (first.unsqueeze(1) != first)
-    return Remainder(torch.where(hidden, unknown, g.types), pairs, node_weight, row_weight, missing, allowed)
+    own = first.unsqueeze(1) == first
+    allowed = reads & (pairs == 0) & open_ & ~own
+    apart = torch.zeros_like(pairs)
+    sight = Sight(g.pairs, pairs, (row > column) & valid, same, apart, own.expand_as(same), config.edge_types)
+    allowed &= ~closing(sight, left.unsqueeze(1) * same, config.max_hops)[1]
+    return Remainder(torch.where(hidden, config.node_types, g.types), pairs, node_weight, row_weight, missing, allowed)
 
 
 def _rank(group: Tensor, value: Tensor) -> Tensor:

@@ -31,8 +31,8 @@ from graphinv.diffusion.state import with_fields
 from graphinv.errors import InputError
 from graphinv.graphs import DenseGraphs, GraphBatch
 from graphinv.models.pard.config import BlockSampler
-from graphinv.models.pard.path import keeps_key, on_path
-from graphinv.nn.block_context import Context, TokenContext
+from graphinv.models.pard.path import has_leaf_site, keeps_path, on_path
+from graphinv.nn.block_context import Context
 from graphinv.nn.block_network import NewBlock
 
 if TYPE_CHECKING:
@@ -44,23 +44,24 @@ __all__ = ["draw_graphs"]
 _CALL = 256  # what a call of the network costs whatever its batch, in pairs
 _POOL = 2**30  # bytes of context that graphs under way may come to; the largest go on beyond it, up to twice as much
 _DAMAGED = "the model gives no numbers (NaN): its weights are damaged; take another checkpoint"
-_SIZE, _DEGREE, _START, _STEPS, _WALKS, _TRIES = (0, 1, 2, 3, 4, 64)  # what noise of a block is for
-_RESTART = 2**20  # above any number of blocks
+_SIZE, _DEGREE, _START, _STEPS, _TRIES = (0, 1, 2, 3, 64)  # what noise of a block is for
+_RESTART, _ATTEMPT = 2**20, 2**40  # above any number of blocks, and of restarts
 
 
 @dataclass
 class _Graph:
-    """A graph under way: finished blocks, size and key of the next, and how often it was drawn again."""
+    """A graph under way: finished blocks, size and degree of the next, and how often it was drawn again."""
 
     number: int
     target: int | None
     plan: list[tuple[int, int]] | None = None
     size: int = 0
-    key: list[int] = field(default_factory=list)
+    degree: int = 0
     contexts: tuple[Context, ...] = ()
     blocks: list[int] = field(default_factory=list)  # their sizes
     types: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.long))
     pairs: Tensor = field(default_factory=lambda: torch.zeros(0, 0, dtype=torch.long))
+    attempt: int = 0
     redraws: int = 0
     restarts: int = 0
 
@@ -73,12 +74,13 @@ class _Graph:
         return self.size + self.size * (self.size - 1) // 2 + self.size * self.nodes
 
     def drop(self) -> None:
-        """Forget what was drawn so far."""
+        """Begin anew."""
+        self.attempt, self.restarts = 0, self.restarts + 1
         self.blocks, self.types, self.pairs = [], self.types[:0], self.pairs[:0, :0]
 
     def grow(self, types: Tensor, rows: Tensor) -> None:
         """Add a block of types ``[s]`` and pair types ``[s, n + s]``."""
-        old = self.nodes
+        old, self.attempt = self.nodes, 0
         self.blocks.append(len(types))
         self.types = torch.cat([self.types, types])
         self.pairs = torch.cat([torch.cat([self.pairs, rows[:, :old].t()], 1), rows])
@@ -170,7 +172,7 @@ class _Drawing:
     def steps(self, g: _Graph) -> int:
         """Return the steps of the next block of a graph: one for each type and stub at most, if edges are removed."""
         if self.removes:
-            return max(1, min(self.sampler.steps, g.size * (1 + g.key[0])))
+            return max(1, min(self.sampler.steps, g.size * (1 + g.degree)))
         return self.sampler.steps_of(g.elements)
 
     def affordable(self, graphs: list[_Graph]) -> list[_Graph]:
@@ -192,18 +194,29 @@ class _Drawing:
     def noise(self, graphs: list[_Graph]) -> PerGraphNoise:
         """Return the noise of the next block of each graph."""
         keys = torch.tensor([(self.seed << 32) + g.number for g in graphs])
-        block = torch.tensor([len(g.blocks) + _RESTART * g.restarts for g in graphs])
+        block = torch.tensor([len(g.blocks) + _RESTART * g.restarts + _ATTEMPT * g.attempt for g in graphs])
         return PerGraphNoise(keys.to(self.device)).child(block.to(self.device))
 
     def enter(self, graphs: list[_Graph]) -> None:
-        """Draw size and key of the first block."""
-        weights = self.model.first_sizes.cpu().to(torch.float64)
-        logits = (weights if bool(weights.sum()) else torch.ones_like(weights)).log().expand(len(graphs), -1)
-        noise = self.noise(graphs)
+        """Draw size and degree of the first block."""
         empty = self.net.empty_contexts(1)
+        for g in graphs:
+            g.contexts = empty
+        self._plan(graphs, tuple(c.select([0] * len(graphs)) for c in empty))
+
+    def _plan(self, graphs: list[_Graph], contexts: tuple[Context, ...]) -> None:
+        """Draw size and degree of the next block of each graph; one that is drawn again does not end the graph."""
+        noise = self.noise(graphs)
+        weights = self.model.first_sizes.cpu().to(torch.float64)
+        start = (weights if bool(weights.sum()) else torch.ones_like(weights)).log()
+        logits = self.net.next_sizes(contexts).cpu().to(torch.float64)
+        logits = torch.where(_column([not g.blocks for g in graphs]), start, logits)
         for g, size in zip(graphs, self._sizes(graphs, logits, noise.child(_SIZE)), strict=True):
-            g.size, g.contexts = size, empty
-        self._keys(graphs, tuple(c.select([0] * len(graphs)) for c in empty), noise)
+            g.size = size
+        for g, degree in zip(graphs, self._degrees(graphs, contexts, noise.child(_DEGREE)), strict=True):
+            g.degree = degree
+            if g.plan is not None:
+                g.size, g.degree = g.plan[len(g.blocks)] if len(g.blocks) < len(g.plan) else (0, 0)
 
     def _sizes(self, graphs: list[_Graph], logits: Tensor, noise: PerGraphNoise) -> list[int]:
         """Draw sizes: known ones that leave the graph within its target, or within the largest of the model."""
@@ -212,33 +225,34 @@ class _Drawing:
         forced = torch.tensor([g.target is not None for g in graphs])
         fits = size <= room.unsqueeze(1)
         # with a target stopping is the one choice that is not open, until it is the only one
+        forced |= torch.tensor([g.attempt > 0 for g in graphs])
         fits &= (size > 0) | ~forced.unsqueeze(1) | (room == 0).unsqueeze(1)
         allowed = fits & self.known_sizes
         allowed = torch.where(allowed.any(1, keepdim=True), allowed, fits)
         return self._drawn(logits, allowed, noise)
 
-    def _keys(self, graphs: list[_Graph], contexts: tuple[Context, ...], noise: PerGraphNoise) -> None:
-        """Draw the degree of the next block of each graph, and its further walk counts, for the size it has."""
+    def _degrees(self, graphs: list[_Graph], contexts: tuple[Context, ...], noise: PerGraphNoise) -> list[int]:
+        """Draw the degree of the next block of each graph, for the size it has."""
         sizes = torch.tensor([g.size for g in graphs], device=self.device)
-        first = torch.tensor([not g.blocks for g in graphs], device=self.device).unsqueeze(1)
+        first = _column([not g.blocks for g in graphs]).to(self.device)
         logits = self.net.next_degrees(contexts, sizes)
         logits = torch.where(first, self.net.properties.first_degrees(sizes), logits)
         degree = torch.arange(self.model.max_nodes)
-        most = torch.tensor([max(g.nodes + g.size - 1, 0) for g in graphs]).unsqueeze(1)
+        most = _column([max(g.nodes + g.size - 1, 0) for g in graphs])
         allowed = (degree <= most) & self.known_degrees
+        if self.removes:
+            allowed &= (degree != 1) | self._has_leaf_site(graphs).unsqueeze(1)
         allowed = torch.where(allowed.any(1, keepdim=True), allowed, degree <= most)
-        degrees = self._drawn(logits, allowed, noise.child(_DEGREE))
-        for g, value in zip(graphs, degrees, strict=True):
-            if g.plan is not None:
-                g.size, value = g.plan[len(g.blocks)] if len(g.blocks) < len(g.plan) else (0, 0)
-            g.key = [value]
-        for k in range(self.net.settings.walks):
-            key = torch.tensor([g.key for g in graphs], device=self.device)
-            total = torch.where(first, 0.0, contexts[-1].total)
-            logits = self.net.properties.walk_counts(total, sizes, key)
-            allowed = torch.ones(logits.shape, dtype=torch.bool)
-            for g, value in zip(graphs, self._drawn(logits, allowed, noise.child(_WALKS + k)), strict=True):
-                g.key.append(value)
+        return self._drawn(logits, allowed, noise)
+
+    def _has_leaf_site(self, graphs: list[_Graph]) -> Tensor:
+        """Return ``[B]`` bool, where a next block of one node can have degree 1; True for other sizes."""
+        fine = torch.ones(len(graphs), dtype=torch.bool)
+        single = [k for k, g in enumerate(graphs) if g.size == 1 and g.blocks]
+        if single:
+            past, exists = _past([graphs[k] for k in single], max(graphs[k].nodes for k in single))
+            fine[single] = has_leaf_site(past, exists, self.model.config)
+        return fine
 
     def _drawn(self, logits: Tensor, allowed: Tensor, noise: PerGraphNoise) -> list[int]:
         logits = logits.cpu().to(torch.float64)
@@ -250,42 +264,42 @@ class _Drawing:
         out: list[int] = categorical(p, noise.uniform(torch.zeros(len(p), 1, dtype=torch.long)).squeeze(1)).tolist()
         return out
 
-    def block(self, graphs: list[_Graph], attempt: int = 0) -> None:
-        """Draw the next block of each graph until it is one that peeling takes, then size and key of the one after.
+    def block(self, graphs: list[_Graph]) -> None:
+        """Draw the next block of each graph, then size and degree of the one after.
 
-        A further attempt draws the key anew as well, of the same size: the size alone is not judged by what can follow.
+        Where peeling does not take the block, size and degree are drawn again instead, and the block with others to
+        come; when its tries run out the graph begins anew, and in the end keeps what it has.
         """
         contexts = tuple(type(c[0]).join(c) for c in zip(*(g.contexts for g in graphs), strict=True))
-        if attempt:
-            self._keys(graphs, contexts, self.noise(graphs).child(_TRIES + attempt))
-        finished = self._denoised(graphs, contexts, attempt)
+        finished = self._denoised(graphs, contexts)
         fine = [True] * len(graphs) if self.sampler.tries == 1 else self._on_path(graphs, finished)
-        again = [g for g, passed in zip(graphs, fine, strict=True) if not passed]
-        if attempt + 1 < self.sampler.tries:
-            for g in again:
-                g.redraws += 1
-        else:
-            again = [g for g in again if g.restarts < self.sampler.restarts]
-            for g in again:
-                g.restarts += 1
-                g.drop()
-        drawn = {id(g) for g in again}
-        self._finish([k for k, g in enumerate(graphs) if id(g) not in drawn], graphs, contexts, finished)
-        if again and attempt + 1 < self.sampler.tries:
-            self.block(again, attempt + 1)
-        elif again:
-            self.enter(again)
+        again, anew, kept = [], [], []
+        for k, (g, passed) in enumerate(zip(graphs, fine, strict=True)):
+            if not passed and g.attempt + 1 < self.sampler.tries:
+                again.append(k)
+            elif not passed and g.restarts < self.sampler.restarts:
+                anew.append(g)
+            else:
+                kept.append(k)
+        for k in again:
+            graphs[k].attempt += 1
+            graphs[k].redraws += 1
+        for g in anew:
+            g.drop()
+        self._finish(kept, graphs, contexts, finished)
+        if again:
+            self._plan([graphs[k] for k in again], tuple(c.select(again) for c in contexts))
+        if anew:
+            self.enter(anew)
 
     def _on_path(self, graphs: list[_Graph], new: NewBlock) -> list[bool]:
         """Return of each graph whether its new block is what peeling takes first."""
-        most = new.pairs.size(2) - new.pairs.size(1)
-        past = torch.stack([F.pad(g.pairs > 0, 2 * (0, most - g.nodes)) for g in graphs])
-        nodes = torch.tensor([g.nodes for g in graphs]).unsqueeze(1)
-        mask = torch.cat([torch.arange(most) < nodes, new.mask.cpu()], 1)
-        return on_path(past, new.pairs.cpu() > 0, mask, new.key.cpu(), self.model.config).tolist()
+        past, exists = _past(graphs, new.pairs.size(2) - new.pairs.size(1))
+        mask = torch.cat([exists, new.mask.cpu()], 1)
+        return on_path(past > 0, new.pairs.cpu() > 0, mask, new.degree.cpu(), self.model.config).tolist()
 
     def _finish(self, kept: list[int], graphs: list[_Graph], contexts: tuple[Context, ...], finished: NewBlock) -> None:
-        """Keep the new blocks of the graphs numbered ``kept``, then draw size and key of the blocks after."""
+        """Keep the new blocks of the graphs numbered ``kept``, then draw size and degree of the blocks after."""
         if not kept:
             return
         if len(kept) < len(graphs):
@@ -295,52 +309,44 @@ class _Drawing:
         for g, x, e in zip(graphs, finished.types.cpu(), finished.pairs.cpu(), strict=True):
             g.grow(x[: g.size], torch.cat([e[: g.size, : g.nodes], e[: g.size, start : start + g.size]], 1))
         contexts = self.net.finish(contexts, finished)
-        noise = self.noise(graphs)
-        sizes = self._sizes(graphs, self.net.next_sizes(contexts), noise.child(_SIZE))
-        for g, size in zip(graphs, sizes, strict=True):
-            g.size = size
-        self._keys(graphs, contexts, noise)
+        self._plan(graphs, contexts)
         parts = [c.graphs(old, new) for c in contexts]
         for k, g in enumerate(graphs):
             g.contexts = tuple(part[k] for part in parts) if g.size else ()
 
-    def _denoised(self, graphs: list[_Graph], contexts: tuple[Context, ...], attempt: int) -> NewBlock:
+    def _denoised(self, graphs: list[_Graph], contexts: tuple[Context, ...]) -> NewBlock:
         """Return the next block of each graph after all its diffusion steps."""
-        numbers, old, size = torch.tensor(
-            [[len(g.blocks), g.nodes, g.size] for g in graphs], device=self.device
+        numbers, old, size, degree = torch.tensor(
+            [[len(g.blocks), g.nodes, g.size, g.degree] for g in graphs], device=self.device
         ).unbind(1)
-        key = torch.tensor([g.key for g in graphs], device=self.device)
-        degree, walks = key[:, 0], key[:, 1:] if key.size(1) > 1 else None
         place = torch.arange(int(size.max()), device=self.device)
         mask = place < size.unsqueeze(1)
         noise = self.noise(graphs)
-        noise = noise.child(_TRIES + attempt) if attempt else noise
         nodes, pairs = _entries(old, place, contexts[0].mask.size(1))
         like = TypedGraphs(torch.zeros_like(nodes), torch.zeros_like(pairs), nodes, pairs)
 
         def predict(now: TypedGraphs, t: Tensor) -> TypedGraphs:
-            block = NewBlock(now.nodes, now.pairs, numbers, degree, mask, walks)
+            block = NewBlock(now.nodes, now.pairs, numbers, degree, mask)
             logits = self.net.denoise(contexts, block, (0 * t if self.removes else t).expand(len(graphs)))
             return with_fields(now, [self._tempered(out) for out in logits])
 
         steps = max(map(self.steps, graphs))
         times = torch.arange(steps, -1, -1, dtype=torch.float64, device=self.device) / steps
         start, process = self.process.prior(like, noise.child(_START)), self.process
-        solver: Solver = Ancestral()
-        if self.removes:
-            stubs = torch.where(mask, degree.unsqueeze(1), 0)
-            columns, limit = torch.cat([contexts[0].mask, mask], 1), None
-            if isinstance(context := contexts[0], TokenContext) and self.net.settings.walks:
-                past, exists, config = context.pairs, context.mask, self.model.config
-
-                def limit(rows: Tensor, left: Tensor) -> Tensor:
-                    return keeps_key(past, rows, exists, mask, key, left, config)
-
-            solver = StubMatching(stubs, mask, columns, steps, limit)
+        solver = self._solver(graphs, contexts[0].mask, mask, degree, steps) if self.removes else Ancestral()
         args = (solver, process, predict, start, times, noise.child(_STEPS))
         end = integrate(*args, denoise=False, replay=not self.removes)
         end.pairs[:, place, contexts[0].mask.size(1) + place] = 0  # a node is not its own neighbour
-        return NewBlock(end.nodes, end.pairs, numbers, degree, mask, walks)
+        return NewBlock(end.nodes, end.pairs, numbers, degree, mask)
+
+    def _solver(self, graphs: list[_Graph], old: Tensor, new: Tensor, degree: Tensor, steps: int) -> Solver:
+        """Return what draws edges one by one, the last of a block so that peeling takes it where that can be."""
+        past, config = _past(graphs, old.size(1))[0].to(self.device), self.model.config
+
+        def limit(rows: Tensor, left: Tensor) -> Tensor:
+            return keeps_path(past, rows, old, new, left, config)
+
+        return StubMatching(torch.where(new, degree.unsqueeze(1), 0), new, torch.cat([old, new], 1), steps, limit)
 
     def _tempered(self, logits: Tensor) -> Tensor:
         logits = logits.float()
@@ -355,6 +361,16 @@ def _entries(old: Tensor, place: Tensor, padded: int) -> tuple[Tensor, Tensor]:
     low = torch.minimum(own.unsqueeze(2), every.unsqueeze(1))
     high = torch.maximum(own.unsqueeze(2), every.unsqueeze(1))
     return own, high * (high - 1) // 2 + low
+
+
+def _past(graphs: list[_Graph], size: int) -> tuple[Tensor, Tensor]:
+    """Return pair types ``[B, c, c]`` of graphs so far, padded to ``size`` nodes, and which nodes exist ``[B, c]``."""
+    pairs = torch.stack([F.pad(g.pairs, 2 * (0, size - g.nodes)) for g in graphs])
+    return pairs, torch.arange(size) < _column([g.nodes for g in graphs])
+
+
+def _column(values: list[int] | list[bool]) -> Tensor:
+    return torch.tensor(values).unsqueeze(1)
 
 
 def _packed(graphs: list[_Graph]) -> GraphBatch:

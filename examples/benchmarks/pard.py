@@ -192,7 +192,8 @@ def new_block(types: Tensor, pairs: Tensor, start: int, size: int, number: int) 
     """Return the nodes ``start`` to ``start + size`` of one graph as block ``number`` of degree 1."""
     end, one = start + size, torch.ones(1, dtype=torch.long)
     of = types[start:end].unsqueeze(0), pairs[start:end, :end].unsqueeze(0)
-    return NewBlock(*of, number * one, one, torch.ones(1, size, dtype=torch.bool))
+    walks = torch.full((1, PARDConfig.walks), 5)  # which a network of tokens is told as well
+    return NewBlock(*of, number * one, one, torch.ones(1, size, dtype=torch.bool), walks)
 
 
 def make_side(side: str, molecules: list[Molecule], setting: Setting, args: argparse.Namespace) -> Side:

@@ -35,6 +35,8 @@ class BlockSettings:
         recompute: what the backward pass computes again instead of keeping it: "none", the inside of pair functions
             ("pairs": less memory for little time), or whole layers ("layers": least memory).
         hops: H of the block order that a network of tokens reads of pairs; 0 for none.
+        walks: walk counts of a block's key beyond its degree.
+        walk_classes: how many values of each are told apart.
     """
 
     node_types: int
@@ -49,6 +51,8 @@ class BlockSettings:
     relative: bool = True
     recompute: Recompute = "pairs"
     hops: int = 0
+    walks: int = 0
+    walk_classes: int = 128
 
     def __post_init__(self) -> None:
         for name in ("node_types", "edge_types", "max_nodes", "node_dim", "edge_dim", "layers", "heads"):
@@ -148,7 +152,10 @@ class Classifier(nn.Module):
 
 
 class BlockProperties(nn.Module):
-    """Size and degree of the next block from a sum over the nodes of all blocks before it.
+    """Size and key of the next block from a sum over the nodes of all blocks before it.
+
+    A key is the degree of a block's nodes, and up to ``walks`` further walk counts by which the block order compares
+    nodes; each is read given those before it.
 
     Args:
         settings: shapes.
@@ -163,6 +170,11 @@ class BlockProperties(nn.Module):
         self.size = Classifier(s.node_dim, s.node_dim, s.max_nodes + 1, s.norm)
         self.degree = Classifier(s.node_dim, s.node_dim, s.max_nodes, s.norm)
         self.first_degree = Classifier(s.node_dim, s.node_dim, s.max_nodes, s.norm)
+        if s.walks:
+            tables = [s.max_nodes] + (s.walks - 1) * [s.walk_classes]
+            self.key_tables = nn.ModuleList(nn.Embedding(n, s.node_dim) for n in tables)
+            heads = [Classifier(s.node_dim, s.node_dim, s.walk_classes, s.norm) for _ in range(s.walks)]
+            self.walks = nn.ModuleList(heads)
 
     def rows(self, x: Tensor) -> Tensor:
         """Return ``[*, Dn]`` of ``x`` ``[*, inputs]`` per node; the heads read the sum over finished nodes."""
@@ -181,6 +193,19 @@ class BlockProperties(nn.Module):
     def first_degrees(self, size: Tensor) -> Tensor:
         """Return logits ``[*, max_nodes]`` of the degree of a first block of ``size`` ``[*]`` nodes."""
         out: Tensor = self.first_degree(self.size_table(size))
+        return out
+
+    def walk_counts(self, total: Tensor, size: Tensor, key: Tensor) -> Tensor:
+        """Return logits ``[*, walk_classes]`` of the next entry of a key of which ``key`` ``[*, k]`` is there.
+
+        ``total`` is 0 for a first block.
+        """
+        x, known = total + self.size_table(size), key.size(-1)
+        for k in range(known):
+            table = self.key_tables[k]
+            assert isinstance(table, nn.Embedding)
+            x = x + table(key[..., k].clamp(0, table.num_embeddings - 1))
+        out: Tensor = self.walks[known - 1](x)
         return out
 
 

@@ -6,7 +6,7 @@ Both give the same logits; the second is the first with everything that cannot c
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -33,6 +33,7 @@ class BlockInput:
         degree: ``[B, M]`` degree of its block.
         time: ``[B, M]`` diffusion time in [0, 1] of its block.
         mask: ``[B, M]`` bool.
+        walks: ``[B, M, W]`` further walk counts of its block's key; None for none.
     """
 
     types: Tensor
@@ -41,6 +42,12 @@ class BlockInput:
     degree: Tensor
     time: Tensor
     mask: Tensor
+    walks: Tensor | None = None
+
+    @property
+    def key(self) -> Tensor:
+        """``[B, M, 1 + W]``, degree and walk counts of each node's block."""
+        return _key(self.degree, self.walks)
 
 
 @dataclass(frozen=True)
@@ -68,6 +75,7 @@ class NewBlock:
         block: ``[B]`` its number.
         degree: ``[B]`` its degree.
         mask: ``[B, s]`` bool, the nodes that exist.
+        walks: ``[B, W]`` further walk counts of its key; None for none.
     """
 
     types: Tensor
@@ -75,11 +83,24 @@ class NewBlock:
     block: Tensor
     degree: Tensor
     mask: Tensor
+    walks: Tensor | None = None
+
+    @property
+    def key(self) -> Tensor:
+        """``[B, 1 + W]``, degree and walk counts."""
+        return _key(self.degree, self.walks)
 
     def select(self, graphs: Sequence[int]) -> NewBlock:
         """Return the blocks of the graphs of these numbers."""
         index = torch.tensor(graphs, device=self.mask.device)
-        return NewBlock(*(getattr(self, f.name).index_select(0, index) for f in fields(self)))
+        walks = None if self.walks is None else self.walks[index]
+        types, pairs, block = (t.index_select(0, index) for t in (self.types, self.pairs, self.block))
+        return NewBlock(types, pairs, block, self.degree[index], self.mask[index], walks)
+
+
+def _key(degree: Tensor, walks: Tensor | None) -> Tensor:
+    degree = degree.unsqueeze(-1)
+    return degree if walks is None else torch.cat([degree, walks], -1)
 
 
 class BlockNetwork(nn.Module):

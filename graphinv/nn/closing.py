@@ -31,12 +31,17 @@ def closing_edges(adjacency: Tensor, row: Tensor, block: Tensor, exists: Tensor,
         >>> closing_edges(path, row, block, torch.ones(1, 4, dtype=torch.bool), 3).tolist()
         [[True, False, True, False]]
     """
+    return _judged(adjacency, row, block, exists, hops)[0]
+
+
+def _judged(adjacency: Tensor, row: Tensor, block: Tensor, exists: Tensor, hops: int) -> tuple[Tensor, Tensor]:
+    """Return what ``closing_edges`` does, and ``[Q, n, H]`` the walk counts that the row then has."""
     count, size = exists.shape
     piece = max(1, _MOST // max(size * size, 1))
     if count > piece:
         whole = (adjacency, row, block, exists)
-        parts = zip(*(torch.split(t, piece) for t in whole), strict=True)
-        return torch.cat([closing_edges(a, r, b, e, hops) for a, r, b, e in parts])
+        parts = [_judged(a, r, b, e, hops) for a, r, b, e in zip(*(t.split(piece) for t in whole), strict=True)]  # type: ignore[no-untyped-call]
+        return torch.cat([fine for fine, _ in parts]), torch.cat([counts for _, counts in parts])
     a = adjacency.double()
     index = torch.arange(count, device=a.device)
     own = torch.zeros_like(a[:, 0]).index_put((index, row), a.new_ones(()))  # [Q, n]
@@ -44,21 +49,22 @@ def closing_edges(adjacency: Tensor, row: Tensor, block: Tensor, exists: Tensor,
     inside, outside = block.unsqueeze(1), (exists & ~block).unsqueeze(1)
     x = 1 + a.sum(-1)
     more = eye + own.unsqueeze(1)  # [Q, v, w]: by how much the edge (row, v) lifts the count of w
-    fine, tied = exists.clone(), outside.expand(-1, size, -1)
+    fine, tied, counts = exists.clone(), outside.expand(-1, size, -1), []
     for hop in range(hops):
         now = x.unsqueeze(1) + more
         target = now[index, :, row].unsqueeze(-1)
+        counts.append(target.squeeze(-1))
         fine = fine & ((now == target) | ~inside).all(-1) & ~((now < target) & tied).any(-1)
         tied = tied & (now == target)
         if hop + 1 < hops:
             there = now.diagonal(dim1=1, dim2=2)  # of v itself
             more = more + more @ a + torch.diag_embed(target.squeeze(-1)) + there.unsqueeze(-1) * own.unsqueeze(1)
             x = x + (a @ x.unsqueeze(-1)).squeeze(-1)
-    return fine & ~tied.any(-1) & (own == 0)
+    return fine & ~tied.any(-1) & (own == 0), torch.stack(counts, -1)
 
 
-def leaf_sites(adjacency: Tensor, exists: Tensor, hops: int) -> Tensor:
-    """Return ``[Q, n]`` bool: where a single new leaf would be the block that peeling takes.
+def leaf_sites(adjacency: Tensor, exists: Tensor, hops: int) -> tuple[Tensor, Tensor]:
+    """Return ``[Q, n]`` bool, where a single new leaf would be what peeling takes, and ``[Q, n, H]`` its walk counts.
 
     Args:
         adjacency: ``[Q, n, n]`` symmetric, 1 or True for an edge.
@@ -70,4 +76,5 @@ def leaf_sites(adjacency: Tensor, exists: Tensor, hops: int) -> Tensor:
     block = torch.zeros(count, size + 1, dtype=torch.bool, device=exists.device)
     block[:, -1] = True
     row = torch.full((count,), size, device=exists.device)
-    return closing_edges(whole, row, block, torch.nn.functional.pad(exists, (0, 1), value=True), hops)[:, :size]
+    fine, counts = _judged(whole, row, block, torch.nn.functional.pad(exists, (0, 1), value=True), hops)
+    return fine[:, :size], counts[:, :size].long()

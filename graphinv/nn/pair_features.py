@@ -14,15 +14,21 @@ from torch.nn import functional as F
 
 from graphinv.nn.closing import closing_edges, leaf_sites
 
-__all__ = ["Sight", "closing", "count_walks", "feature_count", "pair_features"]
+__all__ = ["Sight", "closing", "count_walks", "feature_count", "joined_walks", "pair_features"]
 
 _APART, _WALKS, _VALENCE, _LEFT = 5, 8, 8, 4  # classes of blocks apart, longest walk, classes of valence and of stubs
-_HOPS = 3  # most walk counts by which nodes are compared
 
 
-def feature_count(edge_types: int, hops: int) -> int:
-    """Return C, the features of a pair for ``edge_types`` kinds of edges and a block order of ``hops`` hops."""
-    return (edge_types + 2) + 1 + _APART + (_WALKS - 1) + _VALENCE + edge_types + _LEFT + (5 if hops else 0)
+def feature_count(edge_types: int, hops: int, walks: int) -> int:
+    """Return C, the features of a pair.
+
+    Args:
+        edge_types: kinds of edges.
+        hops: H of the block order.
+        walks: walk counts of a key beyond the degree.
+    """
+    counts = (edge_types + 2) + 1 + _APART + (_WALKS - 1) + _VALENCE + edge_types + _LEFT + 3
+    return counts + 3 * min(walks, 2) + (2 if hops else 0)
 
 
 @dataclass(frozen=True)
@@ -112,13 +118,13 @@ def count_walks(sight: Sight, hops: int) -> list[Tensor]:
     return out
 
 
-def pair_features(sight: Sight, pairs: Tensor, degree: Tensor, hops: int, finished: bool) -> tuple[Tensor, Tensor]:
+def pair_features(sight: Sight, pairs: Tensor, key: Tensor, hops: int, finished: bool) -> tuple[Tensor, Tensor]:
     """Return the features ``[B, R, K, C]`` of pairs, 0 where a row does not read, and the stubs left ``[B, R, K]``.
 
     Args:
         sight: what rows see.
         pairs: ``[B, R, K]`` int64 types of the pairs of each row with what it reads.
-        degree: ``[B, R]`` int64 degree of the row's block.
+        key: ``[B, R, 1 + W]`` int64 degree and further walk counts of the row's block.
         hops: H of the block order; 0 tells nothing of the order.
         finished: the blocks of the rows lack nothing; the last features then say where a new leaf may come.
     """
@@ -127,7 +133,8 @@ def pair_features(sight: Sight, pairs: Tensor, degree: Tensor, hops: int, finish
         by_type = [sight.move(reads.float(), sight.bonds(k)) for k in range(1, types + 1)]
         now = torch.stack(by_type).sum(0)
         valence = torch.stack([(k + 1) * d for k, d in enumerate(by_type)]).sum(0)
-        left = (degree.unsqueeze(-1) - now) * sight.same  # bonds that a node of the block has yet to get
+        walks = count_walks(sight, key.size(-1))
+        left = (key[..., :1] - now) * sight.same  # bonds that a node of the block has yet to get
         parts = [
             F.one_hot(pairs * reads, types + 2),
             sight.own.unsqueeze(-1),
@@ -136,10 +143,11 @@ def pair_features(sight: Sight, pairs: Tensor, degree: Tensor, hops: int, finish
             F.one_hot(valence.long().clamp(max=_VALENCE - 1), _VALENCE),
             torch.stack([now.clamp(max=6), *(d.clamp(max=4) for d in by_type[1:])], -1),
             F.one_hot(left.long().clamp(0, _LEFT - 1), _LEFT),
+            _compared(walks, key),
+            *(_signs(count - key[..., h : h + 1]) for h, count in enumerate(joined_walks(sight, pairs, walks), 1)),
         ]
         if hops:
-            last = _leaves(sight, hops) if finished else closing(sight, left, hops)
-            parts += [_compared(count_walks(sight, min(hops, _HOPS)), sight.own), torch.stack(last, -1)]
+            parts.append(torch.stack(_leaves(sight, hops) if finished else closing(sight, left, hops), -1))
         return torch.cat([part.float() for part in parts], -1) * reads.unsqueeze(-1), left
 
 
@@ -173,7 +181,7 @@ def _leaves(sight: Sight, hops: int) -> tuple[Tensor, Tensor]:
     place = torch.arange(first.size(1), device=first.device)
     graph, row = ((first == place) & sight.same.any(-1)).nonzero(as_tuple=True)
     sites = torch.zeros_like(sight.own)
-    sites[graph, row] = leaf_sites(sight.graphs(graph, row), sight.reads[graph, row], hops)
+    sites[graph, row] = leaf_sites(sight.graphs(graph, row), sight.reads[graph, row], hops)[0]
     sites = sites.gather(1, first.clamp(min=0).unsqueeze(-1).expand_as(sites))
     sites = torch.where(sight.own, sites.any(-1, keepdim=True), sites) & sight.reads
     return sites, ~sites & sight.reads
@@ -191,12 +199,38 @@ def _paths(sight: Sight, pairs: Tensor, degree: Tensor) -> list[Tensor]:
     return out
 
 
-def _compared(walks: list[Tensor], own: Tensor) -> Tensor:
-    """Return ``[B, R, K, 3]``: whether walk counts so far lie below, at or above those of the row itself."""
-    equal = torch.ones_like(own)
-    below = torch.zeros_like(own)
-    for count in walks:
-        target = (count * own).sum(-1, keepdim=True)
+def joined_walks(sight: Sight, pairs: Tensor, walks: list[Tensor]) -> list[Tensor]:
+    """Return x_2 and x_3 ``[B, R, K]`` that a row would have if an edge joined it to a node that is no neighbour.
+
+    Counts only grow when more edges come: a node that would lift them above the key is no neighbour of the row.
+
+    Args:
+        sight: what rows see.
+        pairs: ``[B, R, K]`` types of the pairs of each row with what it reads.
+        walks: x_1, ... ``[B, R, K]`` of ``count_walks``; as many are returned as follow x_1, two at most.
+    """
+    own = [(count * sight.own).sum(-1, keepdim=True) for count in walks[:3]]  # of the row itself
+    out = []
+    if len(walks) > 1:
+        out.append(own[1] + walks[0] + 2)  # the row counts once more, the new neighbour x_1 + 1 times
+    if len(walks) > 2:
+        adjacent = ((pairs > 0) & (pairs <= sight.edge_types)).float() * sight.reads
+        common = sight.move(adjacent, sight.bonds())
+        out.append(out[0] + own[2] - own[1] + own[0] - 1 + common + walks[1] + own[0] + 2)
+    return out
+
+
+def _signs(difference: Tensor) -> Tensor:
+    """Return ``[*, 3]``: whether each number is negative, 0 or positive."""
+    return torch.stack([difference < 0, difference == 0, difference > 0], -1)
+
+
+def _compared(walks: list[Tensor], key: Tensor) -> Tensor:
+    """Return ``[B, R, K, 3]``: whether walk counts so far lie below, at or above the key of the row's block."""
+    equal = torch.ones_like(walks[0], dtype=torch.bool)
+    below = torch.zeros_like(equal)
+    for k, count in enumerate(walks):
+        target = key[..., k : k + 1] + (k == 0)  # a key begins with the degree, walk counts with 1 + degree
         below |= equal & (count < target)
         equal &= count == target
     return torch.stack([below, equal, ~(below | equal)], -1)

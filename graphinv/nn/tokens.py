@@ -76,7 +76,7 @@ class TokenLayer(nn.Module):
         self.heads, self.message = s.heads, s.edge_dim
         self.norm, self.norm_mlp = nn.LayerNorm(s.node_dim), nn.LayerNorm(s.node_dim)
         self.enter = nn.Linear(s.node_dim, 3 * s.node_dim + s.edge_dim)
-        read = s.node_dim + s.heads * feature_count(s.edge_types, s.hops) + s.edge_types * s.edge_dim
+        read = s.node_dim + s.heads * feature_count(s.edge_types, s.hops, s.walks) + s.edge_types * s.edge_dim
         self.out = nn.Linear(read, s.node_dim)
         self.mlp = mlp(s.node_dim, 2 * s.node_dim, s.node_dim)
 
@@ -106,7 +106,7 @@ class TokenTrunk(nn.Module):
         super().__init__()
         s = settings
         self.heads = s.heads
-        self.bias = nn.Linear(feature_count(s.edge_types, s.hops), s.layers * s.heads, bias=False)
+        self.bias = nn.Linear(feature_count(s.edge_types, s.hops, s.walks), s.layers * s.heads, bias=False)
         self.layers = nn.ModuleList(TokenLayer(s) for _ in range(s.layers))
         self.norm = nn.LayerNorm(s.node_dim)
 
@@ -141,8 +141,9 @@ class TokenNetwork(nn.Module):
     def __init__(self, settings: BlockSettings) -> None:
         super().__init__()
         s = self.settings = settings
-        d, c, hidden = s.node_dim, feature_count(s.edge_types, s.hops), s.edge_dim
+        d, c, hidden = s.node_dim, feature_count(s.edge_types, s.hops, s.walks), s.edge_dim
         self.node_type, self.degree = nn.Embedding(s.node_types + 1, d), nn.Embedding(s.max_nodes, d)
+        self.walks = nn.ModuleList(nn.Embedding(s.walk_classes, d) for _ in range(s.walks))
         self.size, self.before = nn.Embedding(s.max_nodes + 1, d), nn.Embedding(s.max_nodes + 1, d)
         self.stubs, self.noisy = nn.Embedding(_STUBS, d), nn.Parameter(torch.zeros(d))
         self.own, self.time = nn.Linear(c, d), mlp(d, d, d)
@@ -166,12 +167,12 @@ class TokenNetwork(nn.Module):
         real, noisy = g.pairs * valid
         apart = (row - column).clamp(min=0)
         sights = [Sight(real, other, later, same, apart, own, self.settings.edge_types) for other in (None, noisy)]
-        size, before = same.sum(-1), later.sum(-1)
-        f, _ = self._features(sights[0], real, g.degree, True)
-        x = self._tokens(g.types[0], g.degree, size, before, f)
+        size, before, key = same.sum(-1), later.sum(-1), g.key
+        f, _ = self._features(sights[0], real, key, True)
+        x = self._tokens(g.types[0], key, size, before, f)
         x, kept = self.trunk(x, _Reading.of(sights[0], real, f))
-        f, left = self._features(sights[1], noisy, g.degree, False)
-        y = self._tokens(g.types[1], g.degree, size, before, f, g.time, left)
+        f, left = self._features(sights[1], noisy, key, False)
+        y = self._tokens(g.types[1], key, size, before, f, g.time, left)
         y, _ = self.trunk(y, _Reading.of(sights[1], noisy, f, twice=True), kept)
         sums = (self.properties.rows(x) * g.mask.unsqueeze(-1)).cumsum(1)
         last = (same.to(x.dtype) @ x) / size.clamp(min=1).unsqueeze(-1)
@@ -254,11 +255,11 @@ class TokenNetwork(nn.Module):
         pairs = _hollow(new)
         sight = Sight.of_block(context.pairs, pairs, context.mask, new.mask, apart, self.settings.edge_types)
         pairs = pairs * sight.reads
-        degree = new.degree.unsqueeze(1).expand(-1, count)
-        f, left = self._features(sight, pairs, degree, time is None)
+        key = new.key.unsqueeze(1).expand(-1, count, -1)
+        f, left = self._features(sight, pairs, key, time is None)
         size, before = sight.same.sum(-1), sight.later.sum(-1)
         when = None if time is None else time.unsqueeze(1).expand(-1, count)
-        x = self._tokens(new.types, degree, size, before, f, when, None if time is None else left, old)
+        x = self._tokens(new.types, key, size, before, f, when, None if time is None else left, old)
         x, kept = self.trunk(x, _Reading.of(sight, pairs, f), self._split(context))
         return x, kept, f
 
@@ -271,8 +272,8 @@ class TokenNetwork(nn.Module):
             out.append((_by_head(k, heads), _by_head(v, heads), u))
         return out
 
-    def _features(self, sight: Sight, pairs: Tensor, degree: Tensor, finished: bool) -> tuple[Tensor, Tensor]:
-        f, left = pair_features(sight, pairs, degree, self.settings.hops, finished)
+    def _features(self, sight: Sight, pairs: Tensor, key: Tensor, finished: bool) -> tuple[Tensor, Tensor]:
+        f, left = pair_features(sight, pairs, key, self.settings.hops, finished)
         device = f.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else self.noisy.dtype
         return f.to(dtype), left
@@ -280,7 +281,7 @@ class TokenNetwork(nn.Module):
     def _tokens(
         self,
         types: Tensor,
-        degree: Tensor,
+        key: Tensor,
         size: Tensor,
         before: Tensor,
         features: Tensor,
@@ -292,8 +293,10 @@ class TokenNetwork(nn.Module):
 
         Row r is node ``old + r`` of what is read.
         """
-        most = self.settings.max_nodes
-        x: Tensor = self.node_type(types) + self.degree(degree.clamp(0, most - 1))
+        most, classes = self.settings.max_nodes, self.settings.walk_classes
+        x: Tensor = self.node_type(types) + self.degree(key[..., 0].clamp(0, most - 1))
+        for k, table in enumerate(self.walks):
+            x = x + table(key[..., k + 1].clamp(0, classes - 1))
         x = x + self.size(size.clamp(max=most)) + self.before(before.clamp(max=most))
         x = x + self.own(features.diagonal(old, 1, 2).transpose(1, 2))
         if time is not None and left is not None:

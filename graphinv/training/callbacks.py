@@ -151,7 +151,7 @@ def _check_finite(trainer: lightning.Trainer, module: lightning.LightningModule)
 
 
 class Progress(Callback):
-    """A bar over the steps of all epochs on a terminal, elsewhere a line every ``every_s`` seconds, and one at the end.
+    """A bar over the steps of all epochs on a terminal, elsewhere a line every ``every_s`` seconds.
 
     Args:
         every_s: seconds between lines.
@@ -182,8 +182,9 @@ class Progress(Callback):
             self._tell(trainer)
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Say the losses of the epoch if it took long."""
-        if trainer.should_stop or trainer.current_epoch + 1 == trainer.max_epochs:
+        """Say the losses at the end of a training that took long."""
+        ending = trainer.should_stop or trainer.current_epoch + 1 == trainer.max_epochs
+        if ending and (self._bar is not None or time.monotonic() - self._since > self.every_s):
             self._tell(trainer)
 
     def _tell(self, trainer: lightning.Trainer) -> None:

@@ -25,7 +25,7 @@ SMALL = PARDConfig(
 )  # fmt: skip
 NEAR = 1e-5  # logits become float32 before the losses
 PRIORS = ("absorbing", "marginal", "uniform")
-TOKENS = {"network": "tokens"}
+TOKENS = {"network": "tokens", "walks": 1}
 networks = pytest.mark.parametrize("changes", [{}, TOKENS], ids=["ppgn", "tokens"])
 
 
@@ -72,9 +72,10 @@ def slowly(pard, g, step, noisy, k):
         rows = slice(old, new)
         degree, number = g.degree[k, old : old + 1], torch.tensor([b])
         mask = torch.ones(1, size, dtype=torch.bool)
+        walks = g.walks[k, old : old + 1] if pard.net.settings.walks else None
         x, e = noisy[0][k : k + 1, rows], noisy[1][k : k + 1, rows, :new]
         t, s = ((step[k, old] - i).double() / steps for i in (0, 1))
-        out = net.denoise(contexts, NewBlock(x, e, number, degree, mask), t.reshape(1))
+        out = net.denoise(contexts, NewBlock(x, e, number, degree, mask, walks), t.reshape(1))
         vlb, ce = node.losses(out[0].float(), g.types[k : k + 1, rows], x, t, s)
         nodes.update({i: (float(vlb[0, i - old]), float(ce[0, i - old])) for i in range(old, new)})
         vlb, ce = pair.losses(out[1].float(), g.pairs[k : k + 1, rows, :new], e, t, s)
@@ -83,7 +84,7 @@ def slowly(pard, g, step, noisy, k):
         )
         if b == 0:
             degrees.append(cross_entropy(net.properties.first_degrees(torch.tensor([size])), degree))
-        true = NewBlock(g.types[k : k + 1, rows], g.pairs[k : k + 1, rows, :new], number, degree, mask)
+        true = NewBlock(g.types[k : k + 1, rows], g.pairs[k : k + 1, rows, :new], number, degree, mask, walks)
         contexts = net.finish(contexts, true)
         after = torch.tensor(counts[b + 1 : b + 2])
         sizes.append(cross_entropy(net.next_sizes(contexts), after))

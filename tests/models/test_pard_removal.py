@@ -1,4 +1,4 @@
-"""PARD under the prior "empty": what is left of a block, its bound, and samples that keep to degree and path."""
+"""PARD under the prior "empty": what is left of a block, its bound, and samples that keep to degree, key and path."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from graphinv.errors import InputError
 from graphinv.models.pard import PARD
 from graphinv.models.pard.batch import block_batch
 from graphinv.models.pard.config import BlockSampler, PARDConfig
-from graphinv.models.pard.path import has_leaf_site, keeps_path, on_path
+from graphinv.models.pard.path import keeps_path, leaf_keys, next_counts, on_path
 from graphinv.models.pard.removal import remove
 from graphinv.models.pard.sampler import draw_graphs
 from graphinv.nn.block_network import NewBlock
@@ -22,7 +22,7 @@ from graphinv.ops.pairs import from_pairs, to_pairs
 from graphinv.testing import assert_close, permute_graphs, random_graphs
 
 EMPTY = PARDConfig(
-    network="tokens", prior="empty", node_types=4, edge_types=3, max_nodes=7, max_hops=2,
+    network="tokens", prior="empty", walks=1, walk_classes=40, node_types=4, edge_types=3, max_nodes=7, max_hops=2,
     node_dim=16, edge_dim=8, layers=2, heads=2,
 )  # fmt: skip
 networks = pytest.mark.parametrize("changes", [{}, {"network": "ppgn"}], ids=["tokens", "ppgn"])
@@ -75,7 +75,7 @@ def test_what_is_left_is_part_of_the_data_and_edges_wait_for_all_types():
 
 def test_every_level_of_a_block_is_equally_likely():
     """A triangle of block 1 on a node of block 0, all joined: 3 types, then 3 + 3 edges."""
-    pard = model(max_hops=3)
+    pard = model(max_hops=3, walks=2)
     edges = [(i, j) for i in range(4) for j in range(i)]
     g = by_hand([0, 1, 1, 1], edges, copies=6000)
     left = left_of(pard, g, draws(pard, g))
@@ -91,7 +91,7 @@ def test_every_level_of_a_block_is_equally_likely():
 
 def by_hand(block, edges, copies):
     """Return copies of one graph with given blocks as a padded batch."""
-    pard = model(max_hops=3)
+    pard = model(max_hops=3, walks=2)
     pairs = torch.zeros(len(block), len(block), dtype=torch.long)
     for i, j in edges:
         pairs[i, j] = pairs[j, i] = 1
@@ -99,6 +99,7 @@ def by_hand(block, edges, copies):
     block = torch.tensor(block)
     fill = {"block": block.expand(copies, -1), "pairs": pairs.expand(copies, -1, -1)}
     fill |= {name: torch.ones(copies, len(block), dtype=torch.long) for name in ("types", "degree")}
+    fill["walks"] = torch.full((copies, len(block), 2), 99)
     return replace(g, mask=torch.ones(copies, len(block), dtype=torch.bool), **fill)
 
 
@@ -127,12 +128,14 @@ def slowly(pard, g, left, k):
         old, new = int((block < b).sum()), int((block <= b).sum())
         rows, mask, columns = slice(old, new), torch.ones(1, size).bool(), torch.ones(1, new).bool()
         key = torch.tensor([b]), g.degree[k, old : old + 1], mask
+        walks = g.walks[k, old : old + 1] if pard.net.settings.walks else None
         x, e = left.types[k : k + 1, rows], left.pairs[k : k + 1, rows, :new]
-        nodes, pairs = net.denoise(contexts, NewBlock(x, e, *key), torch.zeros(1).double())
+        nodes, pairs = net.denoise(contexts, NewBlock(x, e, *key, walks), torch.zeros(1).double())
         stubs = g.degree[k : k + 1, rows] - (e > 0).sum(2)
         solver = StubMatching(stubs, mask, columns, 1)
         past, ones = g.pairs[k : k + 1, :old, :old], torch.ones(1, old).bool()
-        allowed = (solver.allowed(e, stubs) & keeps_path(past, e, ones, mask, stubs, pard.config))[0]
+        whole = torch.cat([g.degree[k, old : old + 1], g.walks[k, old]]).unsqueeze(0)
+        allowed = (solver.allowed(e, stubs) & keeps_path(past, e, ones, mask, whole, stubs, pard.config))[0]
         edges = count_edges(g, k, old, new)
         hidden = [i for i in range(size) if int(x[0, i]) == 4]
         for i in hidden:
@@ -146,7 +149,7 @@ def slowly(pard, g, left, k):
                 kind = int(g.pairs[k, old + i, j])
                 if kind and not int(e[0, i, j]):
                     total[1] -= float(p[j * 3 + kind - 1]) * (size + edges) / int(stubs.sum())
-        contexts = net.finish(contexts, NewBlock(g.types[k : k + 1, rows], g.pairs[k : k + 1, rows, :new], *key))
+        contexts = net.finish(contexts, NewBlock(g.types[k : k + 1, rows], g.pairs[k : k + 1, rows, :new], *key, walks))
     return total
 
 
@@ -160,9 +163,9 @@ def test_the_loss_that_is_trained_is_this_bound(changes):
     pard = model(**changes, ce_weight=0.5)
     g = pard.pad(graphs(12))
     parts = pard.losses(g, torch.Generator().manual_seed(3))
-    node, edge, size, degree = pard.removal_losses(g, *draws(pard, g, 3))
-    expected = {"node": 1.5 * node, "edge": 1.5 * edge, "size": size, "degree": degree}
-    assert set(parts) == set(expected)
+    node, edge, size, degree, walks = pard.removal_losses(g, *draws(pard, g, 3))
+    expected = {"node": 1.5 * node, "edge": 1.5 * edge, "size": size, "degree": degree, "walks": walks}
+    assert set(parts) == {k for k in expected if k != "walks" or pard.net.settings.walks}
     for name, value in parts.items():
         assert_close(value.double(), expected[name].sum().double() / 12, name, tolerance=1e-6)
 
@@ -227,11 +230,11 @@ def test_samples_have_the_degrees_of_their_blocks_and_are_their_own_in_any_batch
 
 
 def test_with_tries_and_restarts_every_graph_is_on_its_path():
-    pard = model(sampler=BlockSampler(tries=3, restarts=40))
+    pard = model(walks=0, sampler=BlockSampler(tries=3, restarts=40))
     batch = pard.sample(5, seed=2)
     assert bool(pard.path_consistency(batch).all())
     assert int(batch.graph_columns["redraws"].sum()) > 0
-    plain = model().sample(5, seed=2)
+    plain = model(walks=0).sample(5, seed=2)
     assert not bool(pard.path_consistency(plain).all())
 
 
@@ -246,7 +249,7 @@ def test_a_graph_is_on_its_path_exactly_if_all_its_blocks_are(seed):
     true = block_order(batch.edge_index, batch.ptr, 2).block
     generator = torch.Generator().manual_seed(seed)
     moved = torch.where(torch.rand(60, generator=generator)[batch.node_graph()] < 0.5, true, torch.zeros_like(true))
-    pard = model()
+    pard = model(walks=0)
     consistent = pard.path_consistency(batch.with_columns(node={"block": moved}))
     for k in range(60):
         g = batch.graph(k)
@@ -256,52 +259,61 @@ def test_a_graph_is_on_its_path_exactly_if_all_its_blocks_are(seed):
         fine = True
         for b in range(int(block.max()) + 1):
             old, new = int((block < b).sum()), int((block <= b).sum())
-            degree = adj[old:new, :new].sum(1)[:1]
+            degree = adj[old:new, :new].sum(1)[:1].reshape(1, 1)
             ones = torch.ones(1, new).bool()
             fine &= bool(on_path(adj[None, :old, :old], adj[None, old:new, :new], ones, degree, pard.config))
         assert fine == bool(consistent[k])
 
 
+@pytest.mark.parametrize("walks", [0, 2])
 @pytest.mark.parametrize("seed", range(3))
-def test_what_is_missing_may_come_and_a_last_edge_only_if_the_block_is_then_on_the_path(seed):
+def test_what_is_missing_may_come_and_the_last_edge_only_if_the_block_is_then_on_the_path(seed, walks):
     """Blocks of true graphs with some of their edges taken away again."""
-    pard = model(max_hops=3)
+    pard = model(max_hops=3, walks=walks)
     g = pard.pad(graphs(60, min_nodes=3, seed=seed))
     left = left_of(pard, g, draws(pard, g, seed))
-    looked, refused = 0, 0
+    looked, refused = [0, 0], [0, 0]
     for k in range(60):
         block = g.block[k][g.mask[k]]
         b = int(block[-1])
         old, new = int((block < b).sum()), len(block)
         rows, stubs = left.pairs[k, old:new, :new], left.missing[k, old:new].sum(1)
         past, ones = g.pairs[k : k + 1, :old, :old], torch.ones(1, new).bool()
-        fine = keeps_path(past, rows[None], ones[:, :old], ones[:, old:], stubs[None], pard.config)[0]
+        key = torch.cat([g.degree[k, old : old + 1], g.walks[k, old]]).unsqueeze(0)
+        fine = keeps_path(past, rows[None], ones[:, :old], ones[:, old:], key, stubs[None], pard.config)[0]
         assert bool(fine[left.missing[k, old:new, :new]].all())
         assert not (left.allowed[k, old:new, :new] & ~fine).any()
         for i, j in ((i, j) for i in range(new - old) for j in range(new)):
             if old + i == j or rows[i, j] or not stubs[i] or (j >= old and not stubs[j - old]):
                 continue
-            if int(stubs.sum()) > 1 + (j >= old):
-                assert bool(fine[i, j])
-                continue
-            more = (rows > 0).clone()
-            more[i, j] = True
-            if j >= old:
-                more[j - old, old + i] = True
-            taken = on_path(past > 0, more[None], ones, g.degree[k, old : old + 1], pard.config)
-            assert bool(fine[i, j]) == bool(taken)
-            looked, refused = looked + 1, refused + (not bool(taken))
-    assert looked > 20 and refused > 5
+            more = torch.zeros(new, new, dtype=torch.bool)
+            more[:old, :old], more[old:], more[:, old:] = past[0] > 0, rows > 0, (rows > 0).t()
+            more[old + i, j] = more[j, old + i] = True
+            last = int(stubs.sum()) == 1 + (j >= old)
+            if last:
+                expected = bool(on_path(past > 0, more[None, old:], ones, key, pard.config))
+            else:
+                x, counts = torch.ones(new).double(), []
+                for _ in range(3):
+                    x = x + more.double() @ x
+                    counts.append(min(int(x[old + i]), pard.config.walk_classes - 1))
+                expected = all(c <= t for c, t in zip(counts[1:], key[0, 1:].tolist(), strict=False))
+            assert bool(fine[i, j]) == expected
+            looked[last], refused[last] = looked[last] + 1, refused[last] + (not expected)
+    assert looked[1] > 20 and refused[1] > 5
+    assert looked[0] > 5 and (refused[0] > 0) == (walks > 0)
 
 
-def test_single_leaves_are_always_on_the_path_and_asked_for_only_where_one_may_come():
-    pard = model()
+def test_a_single_leaf_gets_a_key_that_it_can_have_and_is_then_on_the_path():
+    pard = model(max_hops=3, walks=2)
     triangle = 1 - torch.eye(3, dtype=torch.long).unsqueeze(0)
-    assert has_leaf_site(triangle, torch.ones(1, 3).bool(), pard.config).tolist() == [True]
+    sites, counts = leaf_keys(triangle, torch.ones(1, 3).bool(), 2, pard.config)
+    assert sites.tolist() == [[True] * 3] and counts.tolist() == [[[6, 18]] * 3]
+    assert next_counts(sites, counts, torch.zeros(1, 0).long(), 8).nonzero().tolist() == [[0, 6]]
+    assert not next_counts(sites, counts, torch.tensor([[5]]), 40).any()
     two = torch.zeros(1, 4, 4)
     two[0, 0, 1] = two[0, 1, 0] = two[0, 2, 3] = two[0, 3, 2] = 1  # a leaf on one edge leaves the other one as small
-    assert has_leaf_site(two, torch.ones(1, 4).bool(), PARDConfig(max_hops=2)).tolist() == [False]
-    pard = model(max_hops=3)
+    assert not leaf_keys(two, torch.ones(1, 4).bool(), 0, PARDConfig(max_hops=2))[0].any()
     plan = [(3, 2), (1, 1), (1, 1), (1, 1)]  # beside the end of the tail any place makes a leaf like it, or one before
     with torch.no_grad():
         batch = draw_graphs(pard, 20, 0, None, BlockSampler(), 20, None, [plan] * 20)
@@ -312,9 +324,11 @@ def test_single_leaves_are_always_on_the_path_and_asked_for_only_where_one_may_c
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        ({"max_hops": 0}, "same degree"),
-        ({"order": "legacy"}, "same degree"),
+        ({"walks": -1}, "walks"),
+        ({"max_hops": 0, "walks": 0}, "same degree"),
+        ({"order": "legacy", "walks": 0}, "same degree"),
         ({"trunk": "separate"}, "one trunk"),
+        ({"walk_classes": 1}, "walk_classes"),
         ({"norm": "batch"}, "layer norm"),
     ],
 )

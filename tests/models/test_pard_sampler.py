@@ -20,7 +20,7 @@ SMALL = PARDConfig(
 )  # fmt: skip
 
 
-TOKENS = {"network": "tokens"}
+TOKENS = {"network": "tokens", "walks": 2}
 
 
 def model(seed=0, stop=0.0, trained=True, dtype=torch.float64, **changes):

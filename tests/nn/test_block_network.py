@@ -27,7 +27,7 @@ def network(norm="layer", shared=True, seed=0, **changes):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if norm == "tokens":
-            net = TokenNetwork(replace(SETTINGS, hops=2, **changes)).double().eval()
+            net = TokenNetwork(replace(SETTINGS, hops=3, walks=2, walk_classes=20, **changes)).double().eval()
         else:
             net = BlockNetwork(replace(SETTINGS, norm=norm, **changes), shared).double().eval()
         for p in net.parameters():
@@ -50,10 +50,11 @@ def random_input(sizes=MIXED, size=None, seed=0):
     for k, parts in enumerate(sizes):
         block[k, : sum(parts)] = torch.arange(len(parts)).repeat_interleave(torch.tensor(parts, dtype=torch.long))
     of_block = [torch.randint(MOST, (count, MOST + 1), generator=g), torch.rand(count, MOST + 1, generator=g)]
-    degree, time = (v.gather(1, block) for v in of_block)
+    of_block += [torch.randint(20, (count, MOST + 1), generator=g) for _ in range(2)]
+    degree, time, *walks = (v.gather(1, block) for v in of_block)
     types = torch.stack([torch.randint(NODES + k, (count, size), generator=g) for k in (0, 1)])
     pairs = torch.stack([torch.randint(EDGES + 1 + k, (count, size, size), generator=g) for k in (0, 1)])
-    return BlockInput(types, symmetric(pairs), block, degree, time.double(), block < MOST)
+    return BlockInput(types, symmetric(pairs), block, degree, time.double(), block < MOST, torch.stack(walks, -1))
 
 
 def square(pairs, size):
@@ -103,13 +104,14 @@ def new_block(g, half, number, known, place, mask):
     graph = torch.arange(len(place))[:, None, None]
     pairs = g.pairs[half][graph, place.unsqueeze(2), torch.cat([known, place], 1).unsqueeze(1)]
     degree = g.degree.gather(1, place[:, :1]).squeeze(1)
-    return NewBlock(g.types[half].gather(1, place), pairs, torch.full((len(place),), number), degree, mask)
+    walks = g.walks[torch.arange(len(place)), place[:, 0]]
+    return NewBlock(g.types[half].gather(1, place), pairs, torch.full((len(place),), number), degree, mask, walks)
 
 
 def only(g, k, size):
     """Return graph k cut to its first ``size`` nodes."""
     part = slice(k, k + 1), slice(0, size)
-    rest = (getattr(g, name)[part] for name in ("block", "degree", "time", "mask"))
+    rest = (getattr(g, name)[part] for name in ("block", "degree", "time", "mask", "walks"))
     return BlockInput(g.types[:, k : k + 1, :size], g.pairs[:, k : k + 1, :size, :size], *rest)
 
 
@@ -250,7 +252,7 @@ def test_contexts_that_were_cut_and_joined_say_what_whole_ones_say(norm, shared)
     order = [2, 0, 1]
     parts = [c.graphs([0, 0, 0], mask.sum(1).tolist()) for c in contexts]
     joined = tuple(type(p[0]).join([p[k] for k in order]) for p in parts)
-    moved = NewBlock(*(getattr(new, name)[order] for name in ("types", "pairs", "block", "degree", "mask")))
+    moved = NewBlock(*(getattr(new, name)[order] for name in ("types", "pairs", "block", "degree", "mask", "walks")))
     nodes, pairs = net.denoise(joined, moved, g.time[order, 0])
     size = torch.arange(3)
     for at, k in enumerate(order):
@@ -334,7 +336,7 @@ def test_neither_content_nor_amount_of_padding_reaches_a_graph(norm, shared):
     assert torch.equal(same.pairs[real], out.pairs[real])
     wide = random_input(size=8, seed=9)
     wide.types[:, :, :6], wide.pairs[:, :, :6, :6] = g.types, g.pairs
-    wide.degree[:, :6], wide.time[:, :6] = g.degree, g.time
+    wide.degree[:, :6], wide.time[:, :6], wide.walks[:, :6] = g.degree, g.time, g.walks
     more = net(wide)
     assert_close(more.nodes[:, :6][g.mask], out.nodes[g.mask], "nodes", tolerance=1e-10)
     assert_close(more.totals[:, :6][g.mask], out.totals[g.mask], "totals", tolerance=1e-10)

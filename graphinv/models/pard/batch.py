@@ -14,6 +14,7 @@ from graphinv.diffusion import BlockOrder, block_order
 from graphinv.errors import InputError
 from graphinv.graphs import GraphBatch
 from graphinv.nn.block import BlockSettings
+from graphinv.nn.pair_features import Sight, count_walks
 
 __all__ = ["COLUMNS", "BlockBatch", "block_batch", "block_columns"]
 
@@ -35,6 +36,9 @@ class BlockBatch:
         last: ``[S]`` position in ``[B * M]`` of the last node of each block.
         next_size: ``[S]`` size of the block after it, 0 if there is none.
         next_degree: ``[S]`` degree of the block after it, 0 if there is none.
+        walks: ``[B, M, W]`` further walk counts of the key of each node's block, capped.
+        first_walks: ``[B', W]`` those of block 0.
+        next_walks: ``[S, W]`` those of the block after, 0 if there is none.
     """
 
     types: Tensor
@@ -47,6 +51,9 @@ class BlockBatch:
     last: Tensor
     next_size: Tensor
     next_degree: Tensor
+    walks: Tensor
+    first_walks: Tensor
+    next_walks: Tensor
 
     def to(self, device: torch.device | str) -> BlockBatch:
         """Return the graphs with every tensor on ``device``."""
@@ -87,9 +94,24 @@ def block_batch(batch: GraphBatch, settings: BlockSettings, max_hops: int, legac
     follows = torch.ones_like(order.sizes, dtype=torch.bool)
     follows[order.ptr[1:][order.ptr.diff() > 0] - 1] = False
     after = [torch.where(follows, t.roll(-1), 0) for t in (order.sizes, order.degrees)]
+    walks = _walks(pairs, block, mask, settings)
+    of_block = walks.flatten(0, 1)[last]
+    next_walks = torch.where(follows.unsqueeze(1), of_block.roll(-1, 0), 0)
     return BlockBatch(
         types, pairs, block, degree, mask, order.sizes[first], order.degrees[first], last, after[0], after[1],
+        walks, of_block[first], next_walks,
     )  # fmt: skip
+
+
+def _walks(pairs: Tensor, block: Tensor, mask: Tensor, settings: BlockSettings) -> Tensor:
+    """Return ``[B, M, W]`` walk counts x_2, ... of each node in the graph up to its block."""
+    if not settings.walks:
+        return block.new_zeros(*block.shape, 0)
+    row, column = block.unsqueeze(2), block.unsqueeze(1)
+    own = torch.eye(block.size(1), dtype=torch.bool, device=block.device).expand_as(pairs)
+    sight = Sight(pairs, None, row > column, row == column, row - column, own, settings.edge_types)
+    counts = [x.diagonal(dim1=1, dim2=2) for x in count_walks(sight, 1 + settings.walks)[1:]]
+    return (torch.stack(counts, -1).clamp(max=settings.walk_classes - 1) * mask.unsqueeze(-1)).long()
 
 
 def block_columns(batch: GraphBatch, legacy: bool = False) -> dict[str, Tensor]:

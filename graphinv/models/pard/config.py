@@ -79,6 +79,9 @@ class PARDConfig:
         relative: pairs see how many blocks their ends are apart.
         recompute: what the backward pass computes again instead of keeping it: "none", "pairs" (the inside of pair
             functions: a third less memory for little time) or "layers" (least memory).
+        walks: most walk counts of a block's key that are drawn beside its degree, and given to the block. A network of
+            tokens has as many of the max_hops - 1 that the order "tuple" compares, others none.
+        walk_classes: how many values of each are told apart.
         sampler: how samples are drawn unless told otherwise.
     """
 
@@ -102,6 +105,8 @@ class PARDConfig:
     absolute: bool = True
     relative: bool = True
     recompute: Literal["none", "pairs", "layers"] = "pairs"
+    walks: int = 2
+    walk_classes: int = 128
     sampler: BlockSampler = BlockSampler()
 
     def __post_init__(self) -> None:
@@ -126,6 +131,10 @@ class PARDConfig:
                 f'network "tokens" has one trunk and layer norm, got trunk {self.trunk!r} and norm {self.norm!r}; '
                 'network "ppgn" has the others'
             )
+        if self.walks < 0:
+            raise InputError(f"walks must be at least 0, got {self.walks}")
+        if self.walk_classes < 2:
+            raise InputError(f"walk_classes must be at least 2, got {self.walk_classes}")
         if self.prior == "empty" and (self.max_hops < 1 or self.order != "tuple"):
             raise InputError(
                 'prior "empty" gives every node of a block the same degree, which the order "tuple" with max_hops >= 1 '
@@ -134,6 +143,7 @@ class PARDConfig:
 
     def shapes(self) -> BlockSettings:
         """Return what the network is built from."""
-        names = {f.name for f in fields(BlockSettings)} - {"hops"}
+        hops = self.max_hops if self.network == "tokens" and self.order == "tuple" else 0
+        names = {f.name for f in fields(BlockSettings)} - {"hops", "walks"}
         own = {name: getattr(self, name) for name in names}
-        return BlockSettings(**own, hops=self.max_hops if self.network == "tokens" and self.order == "tuple" else 0)
+        return BlockSettings(**own, hops=hops, walks=min(self.walks, max(hops - 1, 0)))

@@ -78,7 +78,7 @@ def _of_graphs(model: PARD, g: BlockBatch, noise: PerGraphNoise, samples: int) -
     return (*_properties(model, g, *heads), total)
 
 
-Bound = tuple[Tensor, tuple[Tensor, Tensor]]  # [B] float64, and losses of sizes and degrees
+Bound = tuple[Tensor, tuple[Tensor, Tensor, Tensor]]  # [B] float64, and losses of sizes, degrees and walk counts
 
 
 def _of_redraws(model: PARD, g: BlockBatch, noise: PerGraphNoise) -> Bound:
@@ -87,15 +87,15 @@ def _of_redraws(model: PARD, g: BlockBatch, noise: PerGraphNoise) -> Bound:
     step = (times.uniform(g.block if model.config.block_time else torch.zeros_like(g.block)) * steps).long() + 1
     losses = model.losses_per_element(g, step, torch.cat(_uniform(g, *own), 1))
     parts = [torch.where(mask, vlb.double(), 0.0).sum(1) for vlb, _, mask in losses.diffused().values()]
-    return -steps * (parts[0] + parts[1]), (losses.size, losses.degree)
+    return -steps * (parts[0] + parts[1]), (losses.size, losses.degree, losses.walks)
 
 
 def _of_removal(model: PARD, g: BlockBatch, noise: PerGraphNoise) -> Bound:
     """Return minus the loss at random levels of each block."""
     levels, *own = (noise.child(part) for part in range(3))
     blocks = torch.arange(model.max_nodes + 1, device=g.block.device).expand(len(g.block), -1)
-    node, edge, size, degree = model.removal_losses(g, levels.uniform(blocks), *_uniform(g, *own))
-    return -(node.double() + edge.double()), (size, degree)
+    node, edge, *heads = model.removal_losses(g, levels.uniform(blocks), *_uniform(g, *own))
+    return -(node.double() + edge.double()), (heads[0], heads[1], heads[2])
 
 
 def _uniform(g: BlockBatch, node: PerGraphNoise, pair: PerGraphNoise) -> tuple[Tensor, Tensor]:
@@ -107,8 +107,9 @@ def _uniform(g: BlockBatch, node: PerGraphNoise, pair: PerGraphNoise) -> tuple[T
     return node.uniform(place.expand(count, -1)), pair.uniform(pairs.expand(count, -1))
 
 
-def _properties(model: PARD, g: BlockBatch, size: Tensor, degree: Tensor) -> tuple[Tensor, Tensor]:
+def _properties(model: PARD, g: BlockBatch, size: Tensor, degree: Tensor, walks: Tensor) -> tuple[Tensor, Tensor]:
     """Return exact log p of all sizes and of all degrees, ``[B]`` float64 each."""
+    degree = degree + walks
     count, first = len(g.types), len(g.first_size)
     owner = torch.div(g.last, max(g.types.size(1), 1), rounding_mode="floor")
     has_nodes = g.mask.any(1)

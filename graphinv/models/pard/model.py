@@ -21,6 +21,7 @@ from graphinv.models.pard.batch import COLUMNS, BlockBatch, block_batch, block_c
 from graphinv.models.pard.config import PARDConfig
 from graphinv.models.pard.likelihood import LogLikelihood, log_likelihood, path_consistency
 from graphinv.models.pard.ordered_store import ordered_store
+from graphinv.models.pard.path import leaf_keys, next_counts
 from graphinv.models.pard.presets import PRESETS, TRAINING
 from graphinv.models.pard.removal import remove
 from graphinv.nn.block_network import BlockInput, BlockNetwork, ParallelOutput
@@ -36,13 +37,14 @@ _FEW_NODES = 12  # up to here a network with channels for every pair is as fast
 class ElementLosses(NamedTuple):
     """Losses in nats of every part of B graphs; VLB, CE and mask of nodes ``[B, M]`` and pairs ``[B, P]``.
 
-    The heads of blocks have S sizes and B' + S degrees.
+    The heads of blocks have S sizes, and B' + S degrees and further walk counts of keys.
     """
 
     node: tuple[Tensor, Tensor, Tensor]
     edge: tuple[Tensor, Tensor, Tensor]
     size: Tensor
     degree: Tensor
+    walks: Tensor
 
     def diffused(self) -> dict[str, tuple[Tensor, Tensor, Tensor]]:
         """Return the parts that diffuse, by name."""
@@ -176,7 +178,7 @@ class PARD(GraphGenerator):
         return process.to(counts.device)
 
     def losses(self, batch: GraphBatch | PaddedBatch, generator: torch.Generator | None = None) -> dict[str, Tensor]:
-        """Return the losses in nats per graph: of node types, pair types, block sizes and block degrees.
+        """Return the losses in nats per graph: of node types, pair types, block sizes, block degrees and walk counts.
 
         Each element has VLB + ce_weight CE at one time t of 1/T .. 1 (VLB: the term of t, not multiplied by T), summed
         over all blocks; each pair counts once. A stop is a next block of size 0 and degree 0. ``batch.block``, where a
@@ -190,7 +192,7 @@ class PARD(GraphGenerator):
         e = self.losses_per_element(g, step, uniform, self._disturbed(g, generator))
         weight = self.config.ce_weight
         parts = {name: torch.where(mask, vlb + weight * ce, 0.0) for name, (vlb, ce, mask) in e.diffused().items()}
-        return self._parts(parts["node"], parts["edge"], e.size, e.degree)
+        return self._parts(parts["node"], parts["edge"], e.size, e.degree, e.walks)
 
     def _removal_parts(self, g: BlockBatch, generator: torch.Generator | None) -> dict[str, Tensor]:
         size, count, device = g.types.size(1), len(g.types), g.types.device
@@ -202,8 +204,9 @@ class PARD(GraphGenerator):
 
     def _parts(self, *losses: Tensor) -> dict[str, Tensor]:
         """Return the losses per graph of nodes ``[B, *]``, edges ``[B, *]`` and block heads, by name."""
+        names = ("node", "edge", "size", "degree", "walks")[: 5 if self.net.settings.walks else 4]
         count = max(len(losses[0]), 1)
-        return {name: part.sum() / count for name, part in zip(("node", "edge", "size", "degree"), losses, strict=True)}
+        return {name: part.sum() / count for name, part in zip(names, losses, strict=False)}
 
     def removal_losses(
         self,
@@ -213,7 +216,7 @@ class PARD(GraphGenerator):
         pair: Tensor,
         context: tuple[Tensor, Tensor] | None = None,
     ) -> tuple[Tensor, ...]:
-        """Return the bounds ``[B]`` of nodes and edges under the prior "empty", and losses of sizes and degrees.
+        """Return the bounds ``[B]`` of nodes and edges under the prior "empty", and losses of sizes, degrees and walks.
 
         Args:
             g: the graphs.
@@ -226,7 +229,7 @@ class PARD(GraphGenerator):
         types, pairs = (g.types, g.pairs) if context is None else context
         time = torch.zeros_like(left.node_weight, dtype=next(self.parameters()).dtype)
         both = torch.stack([types, left.types]), torch.stack([pairs, left.pairs])
-        out = self.net(BlockInput(*both, g.block, g.degree, time, g.mask))
+        out = self.net(BlockInput(*both, g.block, g.degree, time, g.mask, g.walks))
         return (*left.losses(out, g), *self._block_losses(g, out))
 
     def draw_noise(self, g: BlockBatch, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
@@ -258,7 +261,7 @@ class PARD(GraphGenerator):
         noisy = (node.q_sample(targets[0], times[0], u[0]), pair.q_sample(targets[1], times[1], u[1]))
         shown = (g.types, g.pairs) if context is None else context
         types, pairs = torch.stack([shown[0], noisy[0]]), torch.stack([shown[1], from_pairs(noisy[1], size)])
-        out = self.net(BlockInput(types, pairs, g.block, g.degree, step / steps, g.mask))
+        out = self.net(BlockInput(types, pairs, g.block, g.degree, step / steps, g.mask, g.walks))
         before = (times[0] - 1 / steps).clamp(min=0), (times[1] - 1 / steps).clamp(min=0)
         pair_mask = to_pairs(g.mask.unsqueeze(1) & g.mask.unsqueeze(2))
         return ElementLosses(
@@ -267,13 +270,38 @@ class PARD(GraphGenerator):
             *self._block_losses(g, out),
         )
 
-    def _block_losses(self, g: BlockBatch, out: ParallelOutput) -> tuple[Tensor, Tensor]:
+    def _block_losses(self, g: BlockBatch, out: ParallelOutput) -> tuple[Tensor, Tensor, Tensor]:
         heads = self.net.properties
         totals = out.totals.flatten(0, 1)[g.last]
         size = F.cross_entropy(heads.sizes(totals), g.next_size, reduction="none")
         degrees = torch.cat([heads.first_degrees(g.first_size), heads.degrees(totals, g.next_size)])
         target = torch.cat([g.first_degree, g.next_degree])
-        return size, F.cross_entropy(degrees, target, reduction="none")
+        degree = F.cross_entropy(degrees, target, reduction="none")
+        before = torch.cat([totals.new_zeros(len(g.first_size), totals.size(1)), totals])
+        sizes = torch.cat([g.first_size, g.next_size])
+        key = torch.cat([target.unsqueeze(1), torch.cat([g.first_walks, g.next_walks])], 1)
+        walks = torch.zeros_like(degree)
+        leaf, sites, counts = self._leaves(g)
+        for k in range(1, key.size(1)):
+            logits = heads.walk_counts(before, sizes, key[:, :k])
+            can = next_counts(sites, counts, key[leaf, 1:k], logits.size(1))
+            logits[leaf] = logits[leaf].masked_fill(~can, -torch.inf)
+            walks = walks + F.cross_entropy(logits, key[:, k], reduction="none")
+        return size, degree, torch.where(sizes > 0, walks, 0.0)
+
+    def _leaves(self, g: BlockBatch) -> tuple[Tensor, Tensor, Tensor]:
+        """Return which keys ``[Q]`` of all are of single leaves, where those may join and with which walk counts."""
+        following = torch.cat([torch.zeros_like(g.first_size), g.next_size])
+        degree = torch.cat([g.first_degree, g.next_degree])
+        chosen = (following == 1) & (degree == 1)
+        if self.config.prior != "empty" or not self.net.settings.walks:
+            chosen = torch.zeros_like(chosen)
+        leaf = chosen.nonzero().squeeze(1)
+        last = g.last[leaf - len(g.first_size)]
+        graph = torch.div(last, max(g.types.size(1), 1), rounding_mode="floor")
+        exists = (g.block[graph] <= g.block.flatten()[last].unsqueeze(1)) & g.mask[graph]
+        past = g.pairs[graph] * (exists.unsqueeze(1) & exists.unsqueeze(2))
+        return leaf, *leaf_keys(past, exists, self.net.settings.walks, self.config)
 
     def _disturbed(self, g: BlockBatch, generator: torch.Generator | None) -> tuple[Tensor, Tensor] | None:
         """Return the context with a share of its entries redrawn from the marginals: what sampling errors look like."""

@@ -1,4 +1,4 @@
-"""Which blocks data can have: peeling the graph so far takes them and nothing else, and they have the degree drawn."""
+"""Which blocks data can have: peeling the graph so far takes them and nothing else, and they have the key drawn."""
 
 from __future__ import annotations
 
@@ -7,40 +7,81 @@ from torch import Tensor
 
 from graphinv.models.pard.config import PARDConfig
 from graphinv.nn.closing import leaf_sites
-from graphinv.nn.pair_features import Sight, closing
+from graphinv.nn.pair_features import Sight, closing, count_walks, joined_walks
 
-__all__ = ["has_leaf_site", "keeps_path", "on_path"]
+__all__ = ["edges_to_come", "keeps_path", "leaf_keys", "next_counts", "on_path"]
 
 
-def keeps_path(past: Tensor, rows: Tensor, old: Tensor, new: Tensor, left: Tensor, config: PARDConfig) -> Tensor:
-    """Return ``[B, s, c + s]`` bool: which edges may come: all, but of the last edges of a block those that keep to it.
+def edges_to_come(sight: Sight, pairs: Tensor, left: Tensor, key: Tensor, config: PARDConfig) -> Tensor:
+    """Return ``[B, R, K]`` bool: which edges of a row do not lead off the path.
+
+    No edge lifts its row above the key of the block; the last one brings it there exactly, and ends the block so that
+    peeling takes it. Walk counts beyond x_3 are looked at with the last edge only.
+
+    Args:
+        sight: what rows see.
+        pairs: ``[B, R, K]`` types of the pairs of each row with what it reads.
+        left: ``[B, R, K]`` edges that nodes of the row's block lack.
+        key: ``[B, R, 1 + W]`` degree and further walk counts of the row's block.
+        config: H of the order and cap of the walk counts.
+    """
+    right, wrong = closing(sight, left, config.max_hops)
+    fine = ~wrong
+    for h, count in enumerate(joined_walks(sight, pairs, count_walks(sight, key.size(-1))), 1):
+        capped, target = count.clamp(max=config.walk_classes - 1), key[..., h : h + 1]
+        fine &= torch.where(right, capped == target, capped <= target)
+    return fine
+
+
+def keeps_path(
+    past: Tensor, rows: Tensor, old: Tensor, new: Tensor, key: Tensor, left: Tensor, config: PARDConfig
+) -> Tensor:
+    """Return ``[B, s, c + s]`` bool: ``edges_to_come`` of one block.
 
     Args:
         past: ``[B, c, c]`` pair types of finished nodes.
         rows: ``[B, s, c + s]`` pair types of new nodes so far.
         old: ``[B, c]`` bool, the finished nodes that exist.
         new: ``[B, s]`` bool, the new nodes that exist.
+        key: ``[B, 1 + W]`` degree and further walk counts of the block.
         left: ``[B, s]`` edges that each new node still lacks.
-        config: kinds of edges and H of the order.
+        config: kinds of edges, H of the order and cap of the walk counts.
     """
     sight = Sight.of_block(past, rows, old, new, torch.zeros_like(rows), config.edge_types)
     lacking = torch.cat([torch.zeros_like(old, dtype=left.dtype), left], 1).unsqueeze(1) * sight.same
-    return ~closing(sight, lacking, config.max_hops)[1]
+    return edges_to_come(sight, rows * sight.reads, lacking, key.unsqueeze(1).expand(-1, new.size(1), -1), config)
 
 
-def has_leaf_site(past: Tensor, exists: Tensor, config: PARDConfig) -> Tensor:
-    """Return ``[B]`` bool: whether a next block of one node of degree 1 can be what peeling takes.
+def leaf_keys(past: Tensor, exists: Tensor, walks: int, config: PARDConfig) -> tuple[Tensor, Tensor]:
+    """Return ``[B, c]`` bool, where a next block of one node of degree 1 may join, and ``[B, c, W]`` its walk counts.
 
     Args:
         past: ``[B, c, c]`` pair types or bool, the edges of the graph so far.
         exists: ``[B, c]`` bool.
-        config: H of the order.
+        walks: W, those that a key has beyond the degree.
+        config: H of the order and cap of the walk counts.
     """
-    return leaf_sites(past > 0, exists, config.max_hops).any(1)
+    sites, counts = leaf_sites(past > 0, exists, config.max_hops)
+    return sites, counts[..., 1 : 1 + walks].clamp(max=config.walk_classes - 1)
 
 
-def on_path(past: Tensor, new: Tensor, mask: Tensor, degree: Tensor, config: PARDConfig) -> Tensor:
-    """Return ``[B]`` bool: the new nodes have their degree and look alike, and all others come later.
+def next_counts(sites: Tensor, counts: Tensor, before: Tensor, classes: int) -> Tensor:
+    """Return ``[B, classes]`` bool: which walk counts can follow those ``before`` in the key of a single leaf.
+
+    Args:
+        sites: ``[B, c]`` bool, where it may join.
+        counts: ``[B, c, W]`` its walk counts there.
+        before: ``[B, k]`` those drawn; ``k < W``.
+        classes: how many are told apart.
+    """
+    known = before.size(1)
+    fits = sites & (counts[..., :known] == before.unsqueeze(1)).all(-1)
+    out = torch.zeros(len(sites), classes, dtype=torch.int32, device=sites.device)
+    return out.scatter_add_(1, counts[..., known], fits.int()) > 0
+
+
+def on_path(past: Tensor, new: Tensor, mask: Tensor, key: Tensor, config: PARDConfig) -> Tensor:
+    """Return ``[B]`` bool: the new nodes have their key and look alike, and all others come later.
 
     If blocks before were on the path, the whole graph then is: the rest of peeling does not see the new block.
 
@@ -48,13 +89,13 @@ def on_path(past: Tensor, new: Tensor, mask: Tensor, degree: Tensor, config: PAR
         past: ``[B, c, c]`` bool, edges between finished nodes.
         new: ``[B, s, c + s]`` bool, edges of the new nodes.
         mask: ``[B, c + s]`` bool, the nodes that exist; new ones are last.
-        degree: ``[B]`` degree that was drawn for the block.
-        config: H of the order.
+        key: ``[B, 1 + W]`` degree and further walk counts that were drawn for the block.
+        config: H of the order and cap of the walk counts.
 
     Example:
         >>> path = torch.tensor([[[False, True], [True, False]]])
         >>> leaf = torch.tensor([[[True, False, False]]])  # the other end of a path is least as well
-        >>> on_path(path, leaf, torch.ones(1, 3, dtype=torch.bool), torch.tensor([1]), PARDConfig()).tolist()
+        >>> on_path(path, leaf, torch.ones(1, 3, dtype=torch.bool), torch.tensor([[1]]), PARDConfig()).tolist()
         [False]
     """
     old = past.size(1)
@@ -66,8 +107,10 @@ def on_path(past: Tensor, new: Tensor, mask: Tensor, degree: Tensor, config: PAR
     fits = torch.ones_like(mask[:, 0])
     for hop in range(config.max_hops):
         x = (x + (adjacency @ x.unsqueeze(-1)).squeeze(-1)) * mask
-        if hop == 0:
-            fits = ((x == 1 + degree.unsqueeze(1)) | ~fresh).all(1)
+        if hop < key.size(1):
+            target = key[:, hop] + (hop == 0)
+            capped = x if hop == 0 else x.clamp(max=config.walk_classes - 1)
+            fits &= ((capped == target.unsqueeze(1)) | ~fresh).all(1)
         least = x.masked_fill(~chosen, torch.inf).amin(1, keepdim=True)
         chosen = chosen & (x == least)
     return fits & (chosen == fresh).all(1)

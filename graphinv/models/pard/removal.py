@@ -16,8 +16,9 @@ from torch.nn import functional as F
 
 from graphinv.models.pard.batch import BlockBatch
 from graphinv.models.pard.config import PARDConfig
+from graphinv.models.pard.path import edges_to_come
 from graphinv.nn.block_network import ParallelOutput
-from graphinv.nn.pair_features import Sight, closing
+from graphinv.nn.pair_features import Sight
 from graphinv.ops.pairs import from_pairs, to_pairs
 
 __all__ = ["Remainder", "remove"]
@@ -33,8 +34,8 @@ class Remainder:
         node_weight: ``[B, M]`` float32 weight of the cross entropy of each node.
         row_weight: ``[B, M]`` float32 weight of every missing edge of each node.
         missing: ``[B, M, M]`` bool, edges (i, j) to come that count in the block of i.
-        allowed: ``[B, M, M]`` bool, nodes j that may take a stub of i; the last of a block only so that peeling takes
-            that block (``graphinv.nn.closing``).
+        allowed: ``[B, M, M]`` bool, nodes j that may take a stub of i and do not lead off the path
+            (``graphinv.models.pard.path``).
     """
 
     types: Tensor
@@ -102,7 +103,8 @@ def remove(g: BlockBatch, config: PARDConfig, level: Tensor, node: Tensor, pair:
     allowed = reads & (pairs == 0) & open_ & ~own
     apart = torch.zeros_like(pairs)
     sight = Sight(g.pairs, pairs, (row > column) & valid, same, apart, own.expand_as(same), config.edge_types)
-    allowed &= ~closing(sight, left.unsqueeze(1) * same, config.max_hops)[1]
+    key = torch.cat([g.degree.unsqueeze(-1), g.walks], -1)
+    allowed &= edges_to_come(sight, pairs * reads, left.unsqueeze(1) * same, key, config)
     return Remainder(torch.where(hidden, config.node_types, g.types), pairs, node_weight, row_weight, missing, allowed)
 
 

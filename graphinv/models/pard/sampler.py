@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from graphinv.diffusion import (
     Ancestral,
@@ -31,7 +30,7 @@ from graphinv.diffusion.state import with_fields
 from graphinv.errors import InputError
 from graphinv.graphs import DenseGraphs, GraphBatch
 from graphinv.models.pard.config import BlockSampler
-from graphinv.models.pard.path import has_leaf_site, keeps_path, on_path
+from graphinv.models.pard.path import keeps_path, leaf_keys, next_counts, on_path
 from graphinv.nn.block_context import Context
 from graphinv.nn.block_network import NewBlock
 
@@ -41,22 +40,22 @@ if TYPE_CHECKING:
 
 __all__ = ["draw_graphs"]
 
-_CALL = 256  # what a call of the network costs whatever its batch, in pairs
+_CALL = 2048  # what a call of the network costs whatever its batch, in pairs
 _POOL = 2**30  # bytes of context that graphs under way may come to; the largest go on beyond it, up to twice as much
 _DAMAGED = "the model gives no numbers (NaN): its weights are damaged; take another checkpoint"
-_SIZE, _DEGREE, _START, _STEPS, _TRIES = (0, 1, 2, 3, 64)  # what noise of a block is for
+_SIZE, _DEGREE, _START, _STEPS, _WALKS = (0, 1, 2, 3, 4)  # what noise of a block is for
 _RESTART, _ATTEMPT = 2**20, 2**40  # above any number of blocks, and of restarts
 
 
 @dataclass
 class _Graph:
-    """A graph under way: finished blocks, size and degree of the next, and how often it was drawn again."""
+    """A graph under way: finished blocks, size and key of the next, and how often it was drawn again."""
 
     number: int
     target: int | None
     plan: list[tuple[int, int]] | None = None
     size: int = 0
-    degree: int = 0
+    key: list[int] = field(default_factory=list)
     contexts: tuple[Context, ...] = ()
     blocks: list[int] = field(default_factory=list)  # their sizes
     types: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.long))
@@ -172,7 +171,7 @@ class _Drawing:
     def steps(self, g: _Graph) -> int:
         """Return the steps of the next block of a graph: one for each type and stub at most, if edges are removed."""
         if self.removes:
-            return max(1, min(self.sampler.steps, g.size * (1 + g.degree)))
+            return max(1, min(self.sampler.steps, g.size * (1 + g.key[0])))
         return self.sampler.steps_of(g.elements)
 
     def affordable(self, graphs: list[_Graph]) -> list[_Graph]:
@@ -198,14 +197,14 @@ class _Drawing:
         return PerGraphNoise(keys.to(self.device)).child(block.to(self.device))
 
     def enter(self, graphs: list[_Graph]) -> None:
-        """Draw size and degree of the first block."""
+        """Draw size and key of the first block."""
         empty = self.net.empty_contexts(1)
         for g in graphs:
             g.contexts = empty
         self._plan(graphs, tuple(c.select([0] * len(graphs)) for c in empty))
 
     def _plan(self, graphs: list[_Graph], contexts: tuple[Context, ...]) -> None:
-        """Draw size and degree of the next block of each graph; one that is drawn again does not end the graph."""
+        """Draw size and key of the next block of each graph; one that is drawn again does not end the graph."""
         noise = self.noise(graphs)
         weights = self.model.first_sizes.cpu().to(torch.float64)
         start = (weights if bool(weights.sum()) else torch.ones_like(weights)).log()
@@ -213,10 +212,9 @@ class _Drawing:
         logits = torch.where(_column([not g.blocks for g in graphs]), start, logits)
         for g, size in zip(graphs, self._sizes(graphs, logits, noise.child(_SIZE)), strict=True):
             g.size = size
-        for g, degree in zip(graphs, self._degrees(graphs, contexts, noise.child(_DEGREE)), strict=True):
-            g.degree = degree
             if g.plan is not None:
-                g.size, g.degree = g.plan[len(g.blocks)] if len(g.blocks) < len(g.plan) else (0, 0)
+                g.size = g.plan[len(g.blocks)][0] if len(g.blocks) < len(g.plan) else 0
+        self._keys(graphs, contexts, noise)
 
     def _sizes(self, graphs: list[_Graph], logits: Tensor, noise: PerGraphNoise) -> list[int]:
         """Draw sizes: known ones that leave the graph within its target, or within the largest of the model."""
@@ -231,28 +229,42 @@ class _Drawing:
         allowed = torch.where(allowed.any(1, keepdim=True), allowed, fits)
         return self._drawn(logits, allowed, noise)
 
-    def _degrees(self, graphs: list[_Graph], contexts: tuple[Context, ...], noise: PerGraphNoise) -> list[int]:
-        """Draw the degree of the next block of each graph, for the size it has."""
+    def _keys(self, graphs: list[_Graph], contexts: tuple[Context, ...], noise: PerGraphNoise) -> None:
+        """Draw the degree of the next block of each graph, and its further walk counts, for the size it has.
+
+        A single leaf has those that it can have where peeling then takes it.
+        """
         sizes = torch.tensor([g.size for g in graphs], device=self.device)
         first = _column([not g.blocks for g in graphs]).to(self.device)
         logits = self.net.next_degrees(contexts, sizes)
         logits = torch.where(first, self.net.properties.first_degrees(sizes), logits)
         degree = torch.arange(self.model.max_nodes)
         most = _column([max(g.nodes + g.size - 1, 0) for g in graphs])
+        single, sites, counts = self._leaves(graphs)
         allowed = (degree <= most) & self.known_degrees
-        if self.removes:
-            allowed &= (degree != 1) | self._has_leaf_site(graphs).unsqueeze(1)
+        allowed[single] &= (degree != 1) | sites.any(1, keepdim=True)
         allowed = torch.where(allowed.any(1, keepdim=True), allowed, degree <= most)
-        return self._drawn(logits, allowed, noise)
+        for g, value in zip(graphs, self._drawn(logits, allowed, noise.child(_DEGREE)), strict=True):
+            if g.plan is not None and g.size:
+                value = g.plan[len(g.blocks)][1]
+            g.key = [value]
+        for k in range(self.net.settings.walks):
+            key = torch.tensor([g.key for g in graphs])
+            total = torch.where(first, 0.0, contexts[-1].total)
+            logits = self.net.properties.walk_counts(total, sizes, key.to(self.device))
+            allowed = torch.ones(logits.shape, dtype=torch.bool)
+            if single:
+                can = next_counts(sites, counts, key[single, 1:], allowed.size(1))
+                allowed[single] = can | ~can.any(1, keepdim=True) | (key[single, :1] != 1)
+            for g, value in zip(graphs, self._drawn(logits, allowed, noise.child(_WALKS + k)), strict=True):
+                g.key.append(value)
 
-    def _has_leaf_site(self, graphs: list[_Graph]) -> Tensor:
-        """Return ``[B]`` bool, where a next block of one node can have degree 1; True for other sizes."""
-        fine = torch.ones(len(graphs), dtype=torch.bool)
-        single = [k for k, g in enumerate(graphs) if g.size == 1 and g.blocks]
-        if single:
-            past, exists = _past([graphs[k] for k in single], max(graphs[k].nodes for k in single))
-            fine[single] = has_leaf_site(past, exists, self.model.config)
-        return fine
+    def _leaves(self, graphs: list[_Graph]) -> tuple[list[int], Tensor, Tensor]:
+        """Return which graphs go on with one node, where it may join as a leaf, and with which walk counts."""
+        single = [k for k, g in enumerate(graphs) if g.size == 1 and g.blocks and self.removes]
+        chosen = [graphs[k] for k in single]
+        past, exists = _past(chosen, max((g.nodes for g in chosen), default=0))
+        return single, *leaf_keys(past, exists, self.net.settings.walks, self.model.config)
 
     def _drawn(self, logits: Tensor, allowed: Tensor, noise: PerGraphNoise) -> list[int]:
         logits = logits.cpu().to(torch.float64)
@@ -265,9 +277,9 @@ class _Drawing:
         return out
 
     def block(self, graphs: list[_Graph]) -> None:
-        """Draw the next block of each graph, then size and degree of the one after.
+        """Draw the next block of each graph, then size and key of the one after.
 
-        Where peeling does not take the block, size and degree are drawn again instead, and the block with others to
+        Where peeling does not take the block, size and key are drawn again instead, and the block with others to
         come; when its tries run out the graph begins anew, and in the end keeps what it has.
         """
         contexts = tuple(type(c[0]).join(c) for c in zip(*(g.contexts for g in graphs), strict=True))
@@ -296,10 +308,10 @@ class _Drawing:
         """Return of each graph whether its new block is what peeling takes first."""
         past, exists = _past(graphs, new.pairs.size(2) - new.pairs.size(1))
         mask = torch.cat([exists, new.mask.cpu()], 1)
-        return on_path(past > 0, new.pairs.cpu() > 0, mask, new.degree.cpu(), self.model.config).tolist()
+        return on_path(past > 0, new.pairs.cpu() > 0, mask, new.key.cpu(), self.model.config).tolist()
 
     def _finish(self, kept: list[int], graphs: list[_Graph], contexts: tuple[Context, ...], finished: NewBlock) -> None:
-        """Keep the new blocks of the graphs numbered ``kept``, then draw size and degree of the blocks after."""
+        """Keep the new blocks of the graphs numbered ``kept``, then draw size and key of the blocks after."""
         if not kept:
             return
         if len(kept) < len(graphs):
@@ -316,9 +328,11 @@ class _Drawing:
 
     def _denoised(self, graphs: list[_Graph], contexts: tuple[Context, ...]) -> NewBlock:
         """Return the next block of each graph after all its diffusion steps."""
-        numbers, old, size, degree = torch.tensor(
-            [[len(g.blocks), g.nodes, g.size, g.degree] for g in graphs], device=self.device
+        numbers, old, size = torch.tensor(
+            [[len(g.blocks), g.nodes, g.size] for g in graphs], device=self.device
         ).unbind(1)
+        key = torch.tensor([g.key for g in graphs], device=self.device)
+        degree, walks = key[:, 0], key[:, 1:] if key.size(1) > 1 else None
         place = torch.arange(int(size.max()), device=self.device)
         mask = place < size.unsqueeze(1)
         noise = self.noise(graphs)
@@ -326,27 +340,27 @@ class _Drawing:
         like = TypedGraphs(torch.zeros_like(nodes), torch.zeros_like(pairs), nodes, pairs)
 
         def predict(now: TypedGraphs, t: Tensor) -> TypedGraphs:
-            block = NewBlock(now.nodes, now.pairs, numbers, degree, mask)
+            block = NewBlock(now.nodes, now.pairs, numbers, degree, mask, walks)
             logits = self.net.denoise(contexts, block, (0 * t if self.removes else t).expand(len(graphs)))
             return with_fields(now, [self._tempered(out) for out in logits])
 
         steps = max(map(self.steps, graphs))
         times = torch.arange(steps, -1, -1, dtype=torch.float64, device=self.device) / steps
         start, process = self.process.prior(like, noise.child(_START)), self.process
-        solver = self._solver(graphs, contexts[0].mask, mask, degree, steps) if self.removes else Ancestral()
+        solver = self._solver(graphs, contexts[0].mask, mask, key, steps) if self.removes else Ancestral()
         args = (solver, process, predict, start, times, noise.child(_STEPS))
         end = integrate(*args, denoise=False, replay=not self.removes)
         end.pairs[:, place, contexts[0].mask.size(1) + place] = 0  # a node is not its own neighbour
-        return NewBlock(end.nodes, end.pairs, numbers, degree, mask)
+        return NewBlock(end.nodes, end.pairs, numbers, degree, mask, walks)
 
-    def _solver(self, graphs: list[_Graph], old: Tensor, new: Tensor, degree: Tensor, steps: int) -> Solver:
+    def _solver(self, graphs: list[_Graph], old: Tensor, new: Tensor, key: Tensor, steps: int) -> Solver:
         """Return what draws edges one by one, the last of a block so that peeling takes it where that can be."""
         past, config = _past(graphs, old.size(1))[0].to(self.device), self.model.config
 
         def limit(rows: Tensor, left: Tensor) -> Tensor:
-            return keeps_path(past, rows, old, new, left, config)
+            return keeps_path(past, rows, old, new, key, left, config)
 
-        return StubMatching(torch.where(new, degree.unsqueeze(1), 0), new, torch.cat([old, new], 1), steps, limit)
+        return StubMatching(torch.where(new, key[:, :1], 0), new, torch.cat([old, new], 1), steps, limit)
 
     def _tempered(self, logits: Tensor) -> Tensor:
         logits = logits.float()
@@ -365,7 +379,9 @@ def _entries(old: Tensor, place: Tensor, padded: int) -> tuple[Tensor, Tensor]:
 
 def _past(graphs: list[_Graph], size: int) -> tuple[Tensor, Tensor]:
     """Return pair types ``[B, c, c]`` of graphs so far, padded to ``size`` nodes, and which nodes exist ``[B, c]``."""
-    pairs = torch.stack([F.pad(g.pairs, 2 * (0, size - g.nodes)) for g in graphs])
+    pairs = torch.zeros(len(graphs), size, size, dtype=torch.long)
+    for k, g in enumerate(graphs):
+        pairs[k, : g.nodes, : g.nodes] = g.pairs
     return pairs, torch.arange(size) < _column([g.nodes for g in graphs])
 
 

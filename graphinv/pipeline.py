@@ -11,7 +11,6 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -22,6 +21,7 @@ from graphinv.data import Vocabulary
 from graphinv.errors import CheckpointError, InputError, warn_old_name
 from graphinv.graphs import GraphBatch
 from graphinv.models import Callback, GraphGenerator
+from graphinv.models.checkpoint import checkpoint_in
 from graphinv.mol import MoleculeCodec, repair_smiles
 
 __all__ = [
@@ -226,7 +226,7 @@ def load(path: str | os.PathLike[str], *, weights: str = "ema", device: str = "c
         >>> len(load(folder).sample(2, num_nodes=[3, 4], steps=2).smiles)
         2
     """
-    folder = next((f for f in (Path(path) / "best", Path(path) / "last") if f.is_dir()), Path(path))
+    folder = checkpoint_in(path)
     generator, metadata = GraphGenerator.load(folder, weights=weights)
     labels = metadata.get("vocabulary")
     if not isinstance(labels, dict):

@@ -18,7 +18,7 @@ from graphinv.cli import main
 from graphinv.cli.sample import _sampler
 from graphinv.data import GraphStore, community_graphs, read_graphs, write_graphs
 from graphinv.errors import InputError
-from graphinv.models import GDSS, PARD, generator_class, register, registry
+from graphinv.models import GDSS, PARD, GraphGenerator, generator_class, register, registry
 from graphinv.mol import MoleculeCodec
 from graphinv.ops import available_backends, current_backend
 
@@ -135,6 +135,24 @@ def test_training_goes_on_only_when_asked_to(run, store, capsys):
     more = [*again, "--resume", "--trainer.max_epochs", "3"]
     assert main(more) == 0
     assert json.loads((run / "last" / "config.json").read_text())["metadata"]["progress"]["epoch"] == 3
+
+
+def test_a_training_begins_with_the_weights_of_another_one(pard, store, folder, capsys):
+    args = ["train", "pard", "--data", str(store), "--preset", "smallmol", *TINY_PARD, "--from", str(pard)]
+    before = GraphGenerator.load(pard / "best")[0].state_dict()
+    assert (
+        main([*args, "-o", str(folder / "begun"), "--trainer.learning_rate", "1e-12", "--trainer.use_ema", "false"])
+        == 0
+    )
+    assert "begun with the weights" in capsys.readouterr().err
+    after = GraphGenerator.load(folder / "begun" / "last", weights="raw")[0].state_dict()
+    assert all(torch.allclose(after[k].double(), before[k].double(), atol=1e-5) for k in before)
+    wide = [*args, "-o", str(folder / "wide"), "--model.node_dim", "32"]
+    assert "other shapes" in failing(capsys, *wide)
+    assert "not a gdss" in failing(
+        capsys, "train", "gdss", "--data", str(store), "-o", str(folder / "odd"), *TINY, "--from", str(pard)
+    )
+    assert "is not a checkpoint" in failing(capsys, *args[:-1], str(folder / "nowhere"), "-o", str(folder / "odd"))
 
 
 def test_a_store_with_another_vocabulary_cannot_train_a_model_of_this_one(store, folder, capsys):

@@ -15,6 +15,7 @@ from graphinv.cli.arguments import make_parser
 from graphinv.data import GraphStore
 from graphinv.errors import InputError
 from graphinv.models import GraphGenerator, generator_class, generator_kinds
+from graphinv.models.checkpoint import begin_from
 from graphinv.models.settings import settings_from
 from graphinv.training import TrainConfig, train
 
@@ -86,6 +87,7 @@ def _parser(kind: type[GraphGenerator], args: Sequence[str]) -> ArgumentParser:
     parser.add_argument("--preset", default=None, help=f"settings of a data set: {known}")
     parser.add_argument("--config", action="config", help="YAML file of model.* and trainer.* settings")
     parser.add_argument("--resume", action="store_true", help="go on from RUN/last if it is there")
+    parser.add_argument("--from", dest="begin", default=None, help="a run or checkpoint whose weights to begin with")
     parser.add_class_arguments(kind.config_class, "model")
     parser.add_class_arguments(TrainConfig, "trainer")
     parser.set_defaults(_defaults(kind, early.preset, early.data))
@@ -121,4 +123,9 @@ def _run(kind: type[GraphGenerator], values: Any) -> Path:
     store.verify()
     settings = TrainConfig(**values.trainer.as_dict())
     generator = kind.seeded(settings_from(kind.config_class, values.model.as_dict()), settings.seed)
+    resumed = values.resume and (Path(values.output) / "last").exists()
+    if values.begin is not None and not resumed:
+        new = begin_from(generator, values.begin, store.vocabulary.to_json())
+        told = f"; {len(new)} parameters are new, such as {new[0]}" if new else ""
+        print(f"graphinv: begun with the weights of {values.begin}{told}", file=sys.stderr)
     return train(generator, store, values.output, settings, resume="auto" if values.resume else False)

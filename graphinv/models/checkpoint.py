@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
 
+import torch
 from torch import Tensor, nn
 
 from graphinv._files import atomic_directory
@@ -22,7 +23,7 @@ from graphinv.models.settings import settings_from
 if TYPE_CHECKING:
     from graphinv.models.base import GraphGenerator
 
-__all__ = ["FORMAT", "load_checkpoint", "save_checkpoint", "write_checkpoint"]
+__all__ = ["FORMAT", "begin_from", "checkpoint_in", "load_checkpoint", "save_checkpoint", "write_checkpoint"]
 
 FORMAT = 1
 _FILES = ("config.json", "model.safetensors", "ema.safetensors")
@@ -89,6 +90,45 @@ def load_checkpoint(directory: str | os.PathLike[str], weights: str = "ema") -> 
     if not isinstance(metadata, dict):
         raise CheckpointError(f"{folder / 'config.json'}: metadata must be an object, got {metadata!r}")
     return generator.eval(), metadata
+
+
+def checkpoint_in(path: str | os.PathLike[str]) -> Path:
+    """Return the best checkpoint of a run directory, its last one if there is no best, or the path itself."""
+    return next((f for f in (Path(path) / "best", Path(path) / "last") if f.is_dir()), Path(path))
+
+
+def begin_from(
+    generator: GraphGenerator, path: str | os.PathLike[str], vocabulary: Mapping[str, Any] | None = None
+) -> list[str]:
+    """Give ``generator`` the averaged weights of a checkpoint; return the names of parameters that it lacks.
+
+    Args:
+        generator: as it would begin without.
+        path: a run directory or a checkpoint.
+        vocabulary: that of the data, as JSON; compared with that of the checkpoint where both are there.
+
+    Raises:
+        InputError: the checkpoint is of another kind or vocabulary, or a parameter of another shape.
+        CheckpointError: it cannot be read.
+    """
+    directory = checkpoint_in(path)
+    source, metadata = load_checkpoint(directory)
+    before = metadata.get("vocabulary")
+    if vocabulary is not None and before is not None and dict(vocabulary) != before:
+        raise InputError(f"{directory} was trained with the vocabulary {before}, the data have {dict(vocabulary)}")
+    if source.kind != generator.kind:
+        raise InputError(f"{directory} holds a {source.kind}, not a {generator.kind}")
+    weights, own = dict(source.named_parameters()), dict(generator.named_parameters())
+    other = [name for name, p in weights.items() if name not in own or own[name].shape != p.shape]
+    if other:
+        raise InputError(
+            f"{directory} has other shapes in {len(other)} parameters, such as {other[0]}: train with the same "
+            f"settings of the model and the same vocabulary; its settings are {dataclasses.asdict(source.config)}"
+        )
+    with torch.no_grad():
+        for name, p in weights.items():
+            own[name].copy_(p)
+    return [name for name in own if name not in weights]
 
 
 def _build(cls: type[GraphGenerator], values: Any, folder: Path) -> GraphGenerator:

@@ -14,7 +14,7 @@ from graphinv.errors import InputError
 from graphinv.models.pard import PARD
 from graphinv.models.pard.batch import block_batch
 from graphinv.models.pard.config import BlockSampler, PARDConfig
-from graphinv.models.pard.path import keeps_path, leaf_keys, next_counts, on_path
+from graphinv.models.pard.path import keeps_path, keeps_valence, leaf_keys, next_counts, on_path
 from graphinv.models.pard.removal import remove
 from graphinv.models.pard.sampler import draw_graphs
 from graphinv.nn.block_network import NewBlock
@@ -321,6 +321,31 @@ def test_a_single_leaf_gets_a_key_that_it_can_have_and_is_then_on_the_path():
     assert bool(pard.path_consistency(batch).all())
 
 
+def test_with_valence_nodes_take_no_more_bonds_than_their_type_did_in_training():
+    pard = model()
+    batch = graphs(40, seed=3)  # those that model() was prepared with
+    bonds = torch.zeros(batch.num_nodes, dtype=torch.long).index_add_(0, batch.edge_index[0], batch.edge_attr.long())
+    most = [int(bonds[batch.x == k].max()) for k in range(4)]
+    assert pard.valences.tolist() == most
+    pard.valences.copy_(torch.tensor([2, 3, 4, 4]))
+    over = []
+    for valence in (False, True):
+        drawn = pard.sample(40, seed=5, sampler=BlockSampler(valence=valence))
+        used = torch.zeros(drawn.num_nodes, dtype=torch.long).index_add_(0, drawn.edge_index[0], drawn.edge_attr.long())
+        over.append(float((used > pard.valences[drawn.x.long()]).double().mean()))
+    assert over[0] > 0.1 and over[1] < 0.5 * over[0], over  # what is left had no other choice
+
+
+def test_valence_keeps_room_for_every_edge_to_come():
+    room, most = torch.tensor([[0, 1, 3]]), torch.tensor([[3, 2]])
+    rows = torch.zeros(1, 2, 5, dtype=torch.long)
+    rows[0, 0, 2] = 1  # the last old node has 2 left, the first new one 2, of which one is for its last edge
+    left = torch.tensor([[2, 1]])
+    fine = keeps_valence(room, most, rows, left, 3)[0]
+    kinds = [[[int(k) + 1 for k in fine[i, j].nonzero().flatten()] for j in range(5)] for i in range(2)]
+    assert kinds == [[[], [1], [1], [1], [1]], [[], [1], [1, 2], [1], [1, 2]]]
+
+
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
@@ -343,3 +368,7 @@ def test_tries_need_the_exact_order():
         pard.sample(2, num_nodes=[2, 3], sampler=BlockSampler(tries=3))
     with pytest.raises(InputError, match="restarts"):
         BlockSampler(restarts=-1)
+    with pytest.raises(InputError, match="empty"):
+        PARD(PARDConfig(max_nodes=7, node_dim=16, edge_dim=8, layers=1, heads=2)).sample(
+            2, num_nodes=[2, 3], sampler=BlockSampler(valence=True)
+        )

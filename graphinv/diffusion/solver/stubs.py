@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -33,15 +33,16 @@ class StubMatching(Solver):
         rows: ``[B, R]`` bool, the new nodes that exist.
         columns: ``[B, C]`` bool, the nodes that exist, of which the last R are the new ones.
         steps: steps to come.
-        limit: further says of pairs so far ``[B, R, C]`` and edges lacking ``[B, R]`` which edges may come
-            ``[B, R, C]``; a row that it leaves nothing is not limited.
+        limits: each says of node types ``[B, R]``, pairs so far ``[B, R, C]`` and edges lacking ``[B, R]`` which edges
+            of which kind may come ``[B, R, C, E]`` (or ``[B, R, C, 1]``); a row that one leaves nothing is not bound by
+            it; the first ones count most.
     """
 
     degree: Tensor
     rows: Tensor
     columns: Tensor
     steps: int
-    limit: Callable[[Tensor, Tensor], Tensor] | None = None
+    limits: Sequence[Callable[[Tensor, Tensor, Tensor], Tensor]] = ()
     order: int = field(default=1, init=False)
 
     def init(self, process: Process, x: State) -> Carry:
@@ -66,7 +67,7 @@ class StubMatching(Solver):
         for pick in range(int(picks.max()) if picks.numel() else 0):
             u = noise.child(pick).uniform(entries)
             typed = self._type(nodes, out.nodes, node.classes, u, picks > pick)
-            self._join(pairs, left, out.pairs, u, (picks > pick) & ~typed)
+            self._join(nodes, pairs, left, out.pairs, u, (picks > pick) & ~typed)
         moved = with_fields(x, [nodes, pairs])
         return moved, moved, (left, carry[1] - 1)
 
@@ -80,18 +81,17 @@ class StubMatching(Solver):
         nodes[graph, row] = categorical(p, u[graph, 1])
         return active
 
-    def _join(self, pairs: Tensor, left: Tensor, logits: Tensor, u: Tensor, active: Tensor) -> None:
+    def _join(self, nodes: Tensor, pairs: Tensor, left: Tensor, logits: Tensor, u: Tensor, active: Tensor) -> None:
         """Join one stub of each active graph that has some, in place."""
         active = active & (left > 0).any(1)
         graph = active.nonzero().squeeze(1)
         row = categorical(left[graph].double(), u[graph, 0])
-        open_ = self.allowed(pairs, left)
-        allowed = open_[graph, row]
-        if self.limit is not None:
-            limited = (open_ & self.limit(pairs, left))[graph, row]
-            allowed = torch.where(limited.any(1, keepdim=True), limited, allowed)
-        scores = logits[graph, row, :, 1:].double().masked_fill(~allowed.unsqueeze(-1), -torch.inf).flatten(1)
-        stuck = ~allowed.any(1)
+        allowed = self.allowed(pairs, left)[graph, row].unsqueeze(-1).expand(-1, -1, logits.size(-1) - 1)
+        for limit in self.limits:
+            limited = allowed & limit(nodes, pairs, left)[graph, row]
+            allowed = torch.where(limited.flatten(1).any(1)[:, None, None], limited, allowed)
+        scores = logits[graph, row, :, 1:].double().masked_fill(~allowed, -torch.inf).flatten(1)
+        stuck = ~allowed.flatten(1).any(1)
         left[graph[stuck], row[stuck]] = 0
         graph, row, scores, u = graph[~stuck], row[~stuck], scores[~stuck], u[graph[~stuck], 1]
         choice = categorical(scores.softmax(-1), u)

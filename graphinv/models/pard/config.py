@@ -24,6 +24,8 @@ class BlockSampler:
         tries: draws of a block until peeling the graph so far takes that block and nothing else, with the key that was
             drawn for it, which is true of all data; the last is kept whatever it is. 1 looks at nothing.
         restarts: how often a graph whose block failed all its tries is begun anew.
+        valence: nodes take no more bonds (the sum of their edge types) than any of their type did in training, unless
+            nothing else is possible; for the prior "empty".
     """
 
     steps: int = 100
@@ -31,6 +33,7 @@ class BlockSampler:
     temperature: float = 1.0
     tries: int = 1
     restarts: int = 0
+    valence: bool = False
 
     def __post_init__(self) -> None:
         if self.steps < 1 or not 0 < self.steps_per_element < inf or not 0 < self.temperature < inf:

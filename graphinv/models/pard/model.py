@@ -88,6 +88,7 @@ class PARD(GraphGenerator):
     first_sizes: Tensor
     sizes: Tensor
     degrees: Tensor
+    valences: Tensor
 
     def __init__(self, config: PARDConfig) -> None:
         super().__init__(config, config.max_nodes)
@@ -100,6 +101,7 @@ class PARD(GraphGenerator):
         lengths = (c.node_types, c.edge_types + 1, c.max_nodes + 1, c.max_nodes + 1, c.max_nodes)
         for name, length in zip(COLUMNS, lengths, strict=True):
             self.register_buffer(name, torch.zeros(length, dtype=torch.long))
+        self.register_buffer("valences", torch.zeros(c.node_types, dtype=torch.long))
         self._made: tuple[Any, list[DiscreteDiffusion]] | None = None
 
     @classmethod
@@ -134,9 +136,15 @@ class PARD(GraphGenerator):
         )
         train = store.indices("train")
         counts = {name: getattr(self, name).zero_() for name in COLUMNS}
+        valences = torch.zeros(len(self.valences), dtype=torch.long)
         for index in torch.split(train, 4096):
-            for name, values in block_columns(store.batch(index), self._legacy).items():
+            batch = store.batch(index)
+            bonds = torch.ones_like(batch.edge_index[0]) if batch.edge_attr is None else batch.edge_attr.long()
+            used = torch.zeros_like(batch.x, dtype=torch.long).index_add_(0, batch.edge_index[0], bonds)
+            valences.scatter_reduce_(0, batch.x.long(), used, "amax")
+            for name, values in block_columns(batch, self._legacy).items():
                 counts[name] += torch.bincount(values, minlength=len(counts[name])).to(counts[name].device)
+        self.valences.copy_(valences)
         nodes = store.node_counts(train)
         self.pair_counts[0] += int((nodes * (nodes - 1) // 2).sum()) - int(self.pair_counts.sum())
         return store

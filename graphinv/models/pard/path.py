@@ -9,7 +9,7 @@ from graphinv.models.pard.config import PARDConfig
 from graphinv.nn.closing import leaf_sites
 from graphinv.nn.pair_features import Sight, closing, count_walks, joined_walks
 
-__all__ = ["edges_to_come", "keeps_path", "leaf_keys", "next_counts", "on_path"]
+__all__ = ["edges_to_come", "keeps_path", "keeps_valence", "leaf_keys", "next_counts", "on_path"]
 
 
 def edges_to_come(sight: Sight, pairs: Tensor, left: Tensor, key: Tensor, config: PARDConfig) -> Tensor:
@@ -50,6 +50,24 @@ def keeps_path(
     sight = Sight.of_block(past, rows, old, new, torch.zeros_like(rows), config.edge_types)
     lacking = torch.cat([torch.zeros_like(old, dtype=left.dtype), left], 1).unsqueeze(1) * sight.same
     return edges_to_come(sight, rows * sight.reads, lacking, key.unsqueeze(1).expand(-1, new.size(1), -1), config)
+
+
+def keeps_valence(room: Tensor, most: Tensor, rows: Tensor, left: Tensor, edge_types: int) -> Tensor:
+    """Return ``[B, s, c + s, E]`` bool: which edges leave both ends within their valence, the sum of edge types.
+
+    A new node keeps room for every further edge that it lacks.
+
+    Args:
+        room: ``[B, c]`` what finished nodes could take before this block.
+        most: ``[B, s]`` valence of new nodes.
+        rows: ``[B, s, c + s]`` pair types of new nodes so far.
+        left: ``[B, s]`` edges that each new node still lacks.
+        edge_types: E.
+    """
+    kind = torch.arange(1, edge_types + 1, device=rows.device)
+    own = most - rows.sum(2) - (left - 1).clamp(min=0)
+    old = room - rows[:, :, : room.size(1)].sum(1)
+    return (kind <= own[:, :, None, None]) & (kind <= torch.cat([old, own], 1)[:, None, :, None])
 
 
 def leaf_keys(past: Tensor, exists: Tensor, walks: int, config: PARDConfig) -> tuple[Tensor, Tensor]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from graphinv.diffusion import (
     Ancestral,
@@ -30,7 +31,7 @@ from graphinv.diffusion.state import with_fields
 from graphinv.errors import InputError
 from graphinv.graphs import DenseGraphs, GraphBatch
 from graphinv.models.pard.config import BlockSampler
-from graphinv.models.pard.path import keeps_path, leaf_keys, next_counts, on_path
+from graphinv.models.pard.path import keeps_path, keeps_valence, leaf_keys, next_counts, on_path
 from graphinv.nn.block_context import Context
 from graphinv.nn.block_network import NewBlock
 
@@ -44,6 +45,7 @@ _CALL = 2048  # what a call of the network costs whatever its batch, in pairs
 _POOL = 2**30  # bytes of context that graphs under way may come to; the largest go on beyond it, up to twice as much
 _DAMAGED = "the model gives no numbers (NaN): its weights are damaged; take another checkpoint"
 _SIZE, _DEGREE, _START, _STEPS, _WALKS = (0, 1, 2, 3, 4)  # what noise of a block is for
+_UNLIKELY = 1e9  # taken from the logits of what may not be, unless nothing else is there
 _RESTART, _ATTEMPT = 2**20, 2**40  # above any number of blocks, and of restarts
 
 
@@ -163,6 +165,8 @@ class _Drawing:
         self.process = GraphProcess(node, Removal(model.config.edge_types) if self.removes else pair)
         if sampler.tries > 1 and model.config.order != "tuple":
             raise InputError(f'tries look for the order "tuple", this model has {model.config.order!r}; set tries = 1')
+        if sampler.valence and not self.removes:
+            raise InputError(f'valence limits the prior "empty", this model has {model.config.prior!r}')
         sizes, degrees = model.sizes.cpu(), model.degrees.cpu()
         trained = bool(sizes.sum())
         self.known_sizes = sizes > 0 if trained else torch.ones_like(sizes, dtype=torch.bool)
@@ -342,7 +346,10 @@ class _Drawing:
         def predict(now: TypedGraphs, t: Tensor) -> TypedGraphs:
             block = NewBlock(now.nodes, now.pairs, numbers, degree, mask, walks)
             logits = self.net.denoise(contexts, block, (0 * t if self.removes else t).expand(len(graphs)))
-            return with_fields(now, [self._tempered(out) for out in logits])
+            nodes, pairs = (self._tempered(out) for out in logits)
+            if self.removes and self.sampler.valence:
+                nodes = nodes.masked_fill(self.model.valences < degree[:, None, None], -_UNLIKELY)
+            return with_fields(now, [nodes, pairs])
 
         steps = max(map(self.steps, graphs))
         times = torch.arange(steps, -1, -1, dtype=torch.float64, device=self.device) / steps
@@ -357,10 +364,20 @@ class _Drawing:
         """Return what draws edges one by one, the last of a block so that peeling takes it where that can be."""
         past, config = _past(graphs, old.size(1))[0].to(self.device), self.model.config
 
-        def limit(rows: Tensor, left: Tensor) -> Tensor:
-            return keeps_path(past, rows, old, new, key, left, config)
+        def on_path(_: Tensor, rows: Tensor, left: Tensor) -> Tensor:
+            return keeps_path(past, rows, old, new, key, left, config).unsqueeze(-1)
 
-        return StubMatching(torch.where(new, key[:, :1], 0), new, torch.cat([old, new], 1), steps, limit)
+        limits: list[Callable[[Tensor, Tensor, Tensor], Tensor]] = [on_path]
+        if self.sampler.valence:
+            types = pad_sequence([g.types for g in graphs], batch_first=True).to(self.device)
+            room = self.model.valences[types] - past.sum(2)
+
+            def in_valence(nodes: Tensor, rows: Tensor, left: Tensor) -> Tensor:
+                most = self.model.valences[nodes.clamp(max=config.node_types - 1)]  # unknown ones are not asked about
+                return keeps_valence(room, most, rows, left, config.edge_types)
+
+            limits.append(in_valence)
+        return StubMatching(torch.where(new, key[:, :1], 0), new, torch.cat([old, new], 1), steps, limits)
 
     def _tempered(self, logits: Tensor) -> Tensor:
         logits = logits.float()

@@ -37,6 +37,7 @@ class BlockSettings:
         hops: H of the block order that a network of tokens reads of pairs; 0 for none.
         walks: walk counts of a block's key beyond its degree.
         walk_classes: how many values of each are told apart.
+        conditions: numbers of a graph that a network of tokens is told.
     """
 
     node_types: int
@@ -53,6 +54,7 @@ class BlockSettings:
     hops: int = 0
     walks: int = 0
     walk_classes: int = 128
+    conditions: int = 0
 
     def __post_init__(self) -> None:
         for name in ("node_types", "edge_types", "max_nodes", "node_dim", "edge_dim", "layers", "heads"):
@@ -164,12 +166,16 @@ class BlockProperties(nn.Module):
 
     def __init__(self, settings: BlockSettings, inputs: int) -> None:
         super().__init__()
-        s = settings
+        s = self.settings = settings
         self.summary = nn.Linear(inputs, s.node_dim)
         self.size_table = nn.Embedding(s.max_nodes + 1, s.node_dim)
         self.size = Classifier(s.node_dim, s.node_dim, s.max_nodes + 1, s.norm)
         self.degree = Classifier(s.node_dim, s.node_dim, s.max_nodes, s.norm)
         self.first_degree = Classifier(s.node_dim, s.node_dim, s.max_nodes, s.norm)
+        if s.conditions:
+            self.first_size = nn.Linear(s.node_dim, s.max_nodes + 1)
+            nn.init.zeros_(self.first_size.weight)
+            nn.init.zeros_(self.first_size.bias)
         if s.walks:
             tables = [s.max_nodes] + (s.walks - 1) * [s.walk_classes]
             self.key_tables = nn.ModuleList(nn.Embedding(n, s.node_dim) for n in tables)
@@ -190,15 +196,25 @@ class BlockProperties(nn.Module):
         out: Tensor = self.degree(total + self.size_table(size))
         return out
 
-    def first_degrees(self, size: Tensor) -> Tensor:
+    def first_sizes(self, counts: Tensor, start: Tensor) -> Tensor:
+        """Return log p ``[*, max_nodes + 1]`` of the size of a first block.
+
+        Args:
+            counts: ``[max_nodes + 1]`` how many graphs of training began with each.
+            start: ``[*, Dn]`` what is told of a graph before it begins.
+        """
+        logits = counts.double().log().expand(*start.shape[:-1], -1)
+        return (logits + self.first_size(start) if self.settings.conditions else logits).log_softmax(-1)
+
+    def first_degrees(self, size: Tensor, start: Tensor | float = 0.0) -> Tensor:
         """Return logits ``[*, max_nodes]`` of the degree of a first block of ``size`` ``[*]`` nodes."""
-        out: Tensor = self.first_degree(self.size_table(size))
+        out: Tensor = self.first_degree(start + self.size_table(size))
         return out
 
     def walk_counts(self, total: Tensor, size: Tensor, key: Tensor) -> Tensor:
         """Return logits ``[*, walk_classes]`` of the next entry of a key of which ``key`` ``[*, k]`` is there.
 
-        ``total`` is 0 for a first block.
+        ``total`` is what is told of the graph for a first block.
         """
         x, known = total + self.size_table(size), key.size(-1)
         for k in range(known):

@@ -60,7 +60,8 @@ def _judged(adjacency: Tensor, row: Tensor, block: Tensor, exists: Tensor, hops:
             there = now.diagonal(dim1=1, dim2=2)  # of v itself
             more = more + more @ a + torch.diag_embed(target.squeeze(-1)) + there.unsqueeze(-1) * own.unsqueeze(1)
             x = x + (a @ x.unsqueeze(-1)).squeeze(-1)
-    return fine & ~tied.any(-1) & (own == 0), torch.stack(counts, -1)
+    judged = torch.stack(counts, -1) if counts else x.new_zeros(count, size, 0)
+    return fine & ~tied.any(-1) & (own == 0), judged
 
 
 def leaf_sites(adjacency: Tensor, exists: Tensor, hops: int) -> tuple[Tensor, Tensor]:

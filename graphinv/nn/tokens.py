@@ -154,6 +154,10 @@ class TokenNetwork(nn.Module):
         self.pair_out = mlp(hidden, hidden, s.edge_types + 1)
         self.readout = nn.Sequential(nn.LayerNorm(2 * d), mlp(2 * d, 2 * d, d))
         self.properties = BlockProperties(s, d)
+        if s.conditions:
+            self.condition = mlp(2 * s.conditions, d, d)
+            for p in self.condition[-1].parameters():
+                nn.init.zeros_(p)  # training begins as if nothing were told
         for module in self.modules():
             if isinstance(module, nn.Embedding):
                 nn.init.normal_(module.weight, std=0.3)
@@ -169,10 +173,13 @@ class TokenNetwork(nn.Module):
         sights = [Sight(real, other, later, same, apart, own, self.settings.edge_types) for other in (None, noisy)]
         size, before, key = same.sum(-1), later.sum(-1), g.key
         f, _ = self._features(sights[0], real, key, True)
-        x = self._tokens(g.types[0], key, size, before, f)
+        start = self.start(
+            self.noisy.new_zeros(len(g.block), 2 * self.settings.conditions) if g.told is None else g.told
+        )
+        x = self._tokens(g.types[0], key, size, before, f, start)
         x, kept = self.trunk(x, _Reading.of(sights[0], real, f))
         f, left = self._features(sights[1], noisy, key, False)
-        y = self._tokens(g.types[1], key, size, before, f, g.time, left)
+        y = self._tokens(g.types[1], key, size, before, f, start, g.time, left)
         y, _ = self.trunk(y, _Reading.of(sights[1], noisy, f, twice=True), kept)
         sums = (self.properties.rows(x) * g.mask.unsqueeze(-1)).cumsum(1)
         last = (same.to(x.dtype) @ x) / size.clamp(min=1).unsqueeze(-1)
@@ -193,14 +200,22 @@ class TokenNetwork(nn.Module):
         other = torch.where(inside, ends.index_select(1, early), self.old_end(x).index_select(1, early))
         return self._pair_logits(ends.index_select(1, late), other, seen)
 
-    def empty_contexts(self, batch: int) -> Contexts:
-        """Return the contexts of ``batch`` graphs without nodes."""
+    def start(self, told: Tensor) -> Tensor:
+        """Return ``[B, Dn]`` what is told of graphs before they begin, of ``told`` ``[B, 2 P]``."""
+        if not self.settings.conditions:
+            return self.noisy.new_zeros(len(told), self.settings.node_dim)
+        out: Tensor = self.condition(told.to(self.noisy.dtype))
+        return out
+
+    def empty_contexts(self, batch: int, told: Tensor | None = None) -> Contexts:
+        """Return the contexts of ``batch`` graphs without nodes; ``told`` ``[B, 2 P]``: what they are to be like."""
         s, like = self.settings, self.noisy
+        told = like.new_zeros(batch, 2 * s.conditions) if told is None else told
         ids = torch.zeros(batch, 0, dtype=torch.long, device=like.device)
         total, pairs = like.new_zeros(batch, s.node_dim), ids.new_zeros(batch, 0, 0)
         values = like.new_zeros(s.layers, batch, 0, 2 * s.node_dim + s.edge_dim)
         ends = like.new_zeros(batch, 0, 2 * s.edge_dim)
-        return (TokenContext(ids.bool(), ids, total, pairs, values, ends, total),)
+        return (TokenContext(ids.bool(), ids, self.start(told), pairs, values, ends, total, told),)
 
     def kept_floats(self, nodes: int) -> int:
         """Return how many numbers the context of one graph of ``nodes`` finished nodes holds."""
@@ -236,6 +251,7 @@ class TokenNetwork(nn.Module):
                 torch.cat([context.values, values.to(context.values.dtype)], 2),
                 torch.cat([context.ends, self.old_end(x).to(context.ends.dtype)], 1),
                 sums.to(context.sum.dtype),
+                context.told,
             ),
         )
 
@@ -259,7 +275,9 @@ class TokenNetwork(nn.Module):
         f, left = self._features(sight, pairs, key, time is None)
         size, before = sight.same.sum(-1), sight.later.sum(-1)
         when = None if time is None else time.unsqueeze(1).expand(-1, count)
-        x = self._tokens(new.types, key, size, before, f, when, None if time is None else left, old)
+        x = self._tokens(
+            new.types, key, size, before, f, self.start(context.told), when, None if time is None else left, old
+        )
         x, kept = self.trunk(x, _Reading.of(sight, pairs, f), self._split(context))
         return x, kept, f
 
@@ -285,20 +303,21 @@ class TokenNetwork(nn.Module):
         size: Tensor,
         before: Tensor,
         features: Tensor,
+        start: Tensor,
         time: Tensor | None = None,
         left: Tensor | None = None,
         old: int = 0,
     ) -> Tensor:
-        """Return tokens ``[B, R, Dn]``; noisy ones have times ``[B, R]`` and stubs ``left`` ``[B, R, K]``.
+        """Return tokens ``[B, R, Dn]``, each with ``start`` ``[B, Dn]``.
 
-        Row r is node ``old + r`` of what is read.
+        Noisy ones have times ``[B, R]`` and stubs ``left`` ``[B, R, K]``. Row r is node ``old + r`` of what is read.
         """
         most, classes = self.settings.max_nodes, self.settings.walk_classes
         x: Tensor = self.node_type(types) + self.degree(key[..., 0].clamp(0, most - 1))
         for k, table in enumerate(self.walks):
             x = x + table(key[..., k + 1].clamp(0, classes - 1))
         x = x + self.size(size.clamp(max=most)) + self.before(before.clamp(max=most))
-        x = x + self.own(features.diagonal(old, 1, 2).transpose(1, 2))
+        x = x + start.unsqueeze(1) + self.own(features.diagonal(old, 1, 2).transpose(1, 2))
         if time is not None and left is not None:
             stubs = (left.diagonal(old, 1, 2).long() + 1).clamp(0, _STUBS - 1)
             x = x + self.noisy + self.stubs(stubs) + self.time(time_waves(time, x.size(-1), self.noisy.dtype))

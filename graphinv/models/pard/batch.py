@@ -39,6 +39,7 @@ class BlockBatch:
         walks: ``[B, M, W]`` further walk counts of the key of each node's block, capped.
         first_walks: ``[B', W]`` those of block 0.
         next_walks: ``[S, W]`` those of the block after, 0 if there is none.
+        told: ``[B, 2 P]`` what the network is told of each graph.
     """
 
     types: Tensor
@@ -54,6 +55,7 @@ class BlockBatch:
     walks: Tensor
     first_walks: Tensor
     next_walks: Tensor
+    told: Tensor
 
     def to(self, device: torch.device | str) -> BlockBatch:
         """Return the graphs with every tensor on ``device``."""
@@ -99,7 +101,7 @@ def block_batch(batch: GraphBatch, settings: BlockSettings, max_hops: int, legac
     next_walks = torch.where(follows.unsqueeze(1), of_block.roll(-1, 0), 0)
     return BlockBatch(
         types, pairs, block, degree, mask, order.sizes[first], order.degrees[first], last, after[0], after[1],
-        walks, of_block[first], next_walks,
+        walks, of_block[first], next_walks, torch.zeros(count, 0, device=types.device),
     )  # fmt: skip
 
 

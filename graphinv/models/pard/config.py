@@ -85,6 +85,10 @@ class PARDConfig:
         walks: most walk counts of a block's key that are drawn beside its degree, and given to the block. A network of
             tokens has as many of the max_hops - 1 that the order "tuple" compares, others none.
         walk_classes: how many values of each are told apart.
+        conditions: numbers that graphs of the store carry, such as "logp", which a network of tokens is told, so that
+            samples can be asked for with wanted ones.
+        condition_dropout: share of the training graphs of which it is told none of them; of others each with
+            probability 1/2.
         sampler: how samples are drawn unless told otherwise.
     """
 
@@ -110,11 +114,14 @@ class PARDConfig:
     recompute: Literal["none", "pairs", "layers"] = "pairs"
     walks: int = 2
     walk_classes: int = 128
+    conditions: tuple[str, ...] = ()
+    condition_dropout: float = 0.3
     sampler: BlockSampler = BlockSampler()
 
     def __post_init__(self) -> None:
         if isinstance(self.sampler, dict):  # from JSON
             object.__setattr__(self, "sampler", BlockSampler(**self.sampler))
+        object.__setattr__(self, "conditions", tuple(self.conditions))  # a list in JSON
         check_choices(self)
         if self.max_hops < 0 or self.diffusion_steps < 1:
             raise InputError(
@@ -134,6 +141,10 @@ class PARDConfig:
                 f'network "tokens" has one trunk and layer norm, got trunk {self.trunk!r} and norm {self.norm!r}; '
                 'network "ppgn" has the others'
             )
+        if self.conditions and not tokens:
+            raise InputError(f'only network "tokens" is told conditions, got {self.conditions} for {self.network!r}')
+        if not 0 <= self.condition_dropout <= 1:
+            raise InputError(f"condition_dropout must be in [0, 1], got {self.condition_dropout}")
         if self.walks < 0:
             raise InputError(f"walks must be at least 0, got {self.walks}")
         if self.walk_classes < 2:
@@ -147,6 +158,6 @@ class PARDConfig:
     def shapes(self) -> BlockSettings:
         """Return what the network is built from."""
         hops = self.max_hops if self.network == "tokens" and self.order == "tuple" else 0
-        names = {f.name for f in fields(BlockSettings)} - {"hops", "walks"}
-        own = {name: getattr(self, name) for name in names}
-        return BlockSettings(**own, hops=hops, walks=min(self.walks, max(hops - 1, 0)))
+        own = {f.name: getattr(self, f.name, None) for f in fields(BlockSettings)}
+        own |= {"hops": hops, "walks": min(self.walks, max(hops - 1, 0)), "conditions": len(self.conditions)}
+        return BlockSettings(**own)  # type: ignore[arg-type]

@@ -113,10 +113,11 @@ def _properties(model: PARD, g: BlockBatch, size: Tensor, degree: Tensor, walks:
     count, first = len(g.types), len(g.first_size)
     owner = torch.div(g.last, max(g.types.size(1), 1), rounding_mode="floor")
     has_nodes = g.mask.any(1)
-    weights = model.first_sizes.double()
-    start = torch.zeros(count, dtype=torch.long, device=owner.device)
-    start[has_nodes] = g.first_size
-    chance = (weights / weights.sum()).log()[start]
+    first_size = torch.zeros(count, dtype=torch.long, device=owner.device)
+    first_size[has_nodes] = g.first_size
+    log_p = model.net.properties.first_sizes(model.first_sizes, model.net.start(g.told))
+    chance = log_p.gather(1, first_size.unsqueeze(1)).squeeze(1)
+    size = size[: len(g.last)]  # the loss of first blocks comes after
     ptr = index_to_ptr(owner, count)
     sizes = chance - segment_reduce(size.double(), ptr)
     degrees = -segment_reduce(torch.where(g.next_size > 0, degree[first:].double(), 0.0), ptr)  # a stop has none

@@ -6,6 +6,8 @@ blocks of a graph train at once; sampling keeps what finished blocks have comput
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
@@ -18,6 +20,7 @@ from graphinv.errors import InputError
 from graphinv.graphs import GraphBatch
 from graphinv.models.base import GraphGenerator, PaddedBatch, SampleRequest, evaluation
 from graphinv.models.pard.batch import COLUMNS, BlockBatch, block_batch, block_columns
+from graphinv.models.pard.conditions import Conditions
 from graphinv.models.pard.config import PARDConfig
 from graphinv.models.pard.likelihood import LogLikelihood, log_likelihood, path_consistency
 from graphinv.models.pard.ordered_store import ordered_store
@@ -101,6 +104,7 @@ class PARD(GraphGenerator):
         lengths = (c.node_types, c.edge_types + 1, c.max_nodes + 1, c.max_nodes + 1, c.max_nodes)
         for name, length in zip(COLUMNS, lengths, strict=True):
             self.register_buffer(name, torch.zeros(length, dtype=torch.long))
+        self.conditions = Conditions(c.conditions)
         self.register_buffer("valences", torch.zeros(c.node_types, dtype=torch.long))
         self._made: tuple[Any, list[DiscreteDiffusion]] | None = None
 
@@ -135,6 +139,7 @@ class PARD(GraphGenerator):
             super().prepare(store, progress=progress), self.config.max_hops, self._legacy, progress=progress
         )
         train = store.indices("train")
+        self.conditions.fit(store, train)
         counts = {name: getattr(self, name).zero_() for name in COLUMNS}
         valences = torch.zeros(len(self.valences), dtype=torch.long)
         for index in torch.split(train, 4096):
@@ -159,7 +164,8 @@ class PARD(GraphGenerator):
         Raises:
             InputError: a graph is too large, or a node or edge type is not one of the model's.
         """
-        return block_batch(batch, self.net.settings, self.config.max_hops, self._legacy)
+        g = block_batch(batch, self.net.settings, self.config.max_hops, self._legacy)
+        return replace(g, told=self.conditions.of(batch))
 
     def processes(self) -> tuple[DiscreteDiffusion, DiscreteDiffusion]:
         """Return the diffusions of node types and of pair types; marginals are uniform before ``prepare``."""
@@ -194,6 +200,8 @@ class PARD(GraphGenerator):
         pairs have the bound at a random level alone (``graphinv.models.pard.removal``), times 1 + ce_weight.
         """
         g = self.to_padded(batch, BlockBatch)
+        if self.config.conditions:
+            g = replace(g, told=self.conditions.drop(g.told, self.config.condition_dropout, generator))
         if self.config.prior == "empty":
             return self._removal_parts(g, generator)
         step, uniform = self.draw_noise(g, generator)
@@ -237,7 +245,7 @@ class PARD(GraphGenerator):
         types, pairs = (g.types, g.pairs) if context is None else context
         time = torch.zeros_like(left.node_weight, dtype=next(self.parameters()).dtype)
         both = torch.stack([types, left.types]), torch.stack([pairs, left.pairs])
-        out = self.net(BlockInput(*both, g.block, g.degree, time, g.mask, g.walks))
+        out = self.net(BlockInput(*both, g.block, g.degree, time, g.mask, g.walks, g.told))
         return (*left.losses(out, g), *self._block_losses(g, out))
 
     def draw_noise(self, g: BlockBatch, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
@@ -269,7 +277,7 @@ class PARD(GraphGenerator):
         noisy = (node.q_sample(targets[0], times[0], u[0]), pair.q_sample(targets[1], times[1], u[1]))
         shown = (g.types, g.pairs) if context is None else context
         types, pairs = torch.stack([shown[0], noisy[0]]), torch.stack([shown[1], from_pairs(noisy[1], size)])
-        out = self.net(BlockInput(types, pairs, g.block, g.degree, step / steps, g.mask, g.walks))
+        out = self.net(BlockInput(types, pairs, g.block, g.degree, step / steps, g.mask, g.walks, g.told))
         before = (times[0] - 1 / steps).clamp(min=0), (times[1] - 1 / steps).clamp(min=0)
         pair_mask = to_pairs(g.mask.unsqueeze(1) & g.mask.unsqueeze(2))
         return ElementLosses(
@@ -282,10 +290,14 @@ class PARD(GraphGenerator):
         heads = self.net.properties
         totals = out.totals.flatten(0, 1)[g.last]
         size = F.cross_entropy(heads.sizes(totals), g.next_size, reduction="none")
-        degrees = torch.cat([heads.first_degrees(g.first_size), heads.degrees(totals, g.next_size)])
+        start = self.net.start(g.told)[g.mask.any(1)].to(totals.dtype)
+        if self.config.conditions:  # else the size of a first block has nothing to learn
+            first = -heads.first_sizes(self.first_sizes, start).gather(1, g.first_size.unsqueeze(1)).squeeze(1)
+            size = torch.cat([size, first.to(size.dtype)])
+        degrees = torch.cat([heads.first_degrees(g.first_size, start), heads.degrees(totals, g.next_size)])
         target = torch.cat([g.first_degree, g.next_degree])
         degree = F.cross_entropy(degrees, target, reduction="none")
-        before = torch.cat([totals.new_zeros(len(g.first_size), totals.size(1)), totals])
+        before = torch.cat([start, totals])
         sizes = torch.cat([g.first_size, g.next_size])
         key = torch.cat([target.unsqueeze(1), torch.cat([g.first_walks, g.next_walks])], 1)
         walks = torch.zeros_like(degree)
@@ -346,8 +358,13 @@ class PARD(GraphGenerator):
         """Return all graphs in one: many are under way, and the blocks of like size are batched as they come."""
         return [torch.arange(n)]
 
-    def draw(self, request: SampleRequest) -> GraphBatch:
+    def draw(
+        self, request: SampleRequest, *, condition: Mapping[str, float | Tensor | Sequence[float]] | None = None
+    ) -> GraphBatch:
         """Return the graphs of ``request``; ``block`` is the block in which each node was generated.
+
+        ``condition`` says which values of the numbers that the model is told graphs should have, one for all or one
+        for each; those left out may have any value.
 
         The model stops where it likes if there are no counts. A call of the network takes one block each of up to
         ``batch_size`` graphs; more are under way, as memory allows.
@@ -355,4 +372,5 @@ class PARD(GraphGenerator):
         from graphinv.models.pard.sampler import draw_graphs
 
         r = request
-        return draw_graphs(self, len(r.ids), r.seed, r.counts, r.sampler, r.batch_size, r.tick)
+        told = self.conditions.request(condition or {}, len(r.ids))
+        return draw_graphs(self, len(r.ids), r.seed, r.counts, r.sampler, r.batch_size, r.tick, told=told)

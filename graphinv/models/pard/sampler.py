@@ -96,11 +96,15 @@ def draw_graphs(
     batch_size: int,
     callback: Callback | None,
     plans: list[list[tuple[int, int]]] | None = None,
+    told: Tensor | None = None,
 ) -> GraphBatch:
-    """Draw n graphs; see ``PARD.draw``. ``plans`` gives size and degree of each block in place of drawing them."""
+    """Draw n graphs; see ``PARD.draw``. ``plans`` gives size and degree of each block in place of drawing them.
+
+    ``told`` ``[n, 2 P]`` says what the graphs are to be like (``Conditions``).
+    """
     if num_nodes is None and not int(model.first_sizes.sum()):
         raise InputError("this model holds no block sizes: train it first, or pass num_nodes")
-    draw = _Drawing(model, seed, sampler)
+    draw = _Drawing(model, seed, sampler, told)
     waiting = [
         _Graph(k, None if num_nodes is None else int(num_nodes[k]), None if plans is None else plans[k])
         for k in range(n - 1, -1, -1)
@@ -157,8 +161,8 @@ def _cuts(shapes: list[tuple[int, int]], counts: list[int], most: int) -> list[t
 class _Drawing:
     """The draws of one call: model, processes and the noise of each graph."""
 
-    def __init__(self, model: PARD, seed: int, sampler: BlockSampler) -> None:
-        self.model, self.net, self.seed, self.sampler = model, model.net, seed, sampler
+    def __init__(self, model: PARD, seed: int, sampler: BlockSampler, told: Tensor | None = None) -> None:
+        self.model, self.net, self.seed, self.sampler, self.told = model, model.net, seed, sampler, told
         self.device = next(model.parameters()).device
         node, pair = model.processes()
         self.removes = model.config.prior == "empty"
@@ -202,16 +206,19 @@ class _Drawing:
 
     def enter(self, graphs: list[_Graph]) -> None:
         """Draw size and key of the first block."""
-        empty = self.net.empty_contexts(1)
-        for g in graphs:
-            g.contexts = empty
-        self._plan(graphs, tuple(c.select([0] * len(graphs)) for c in empty))
+        told = None if self.told is None else self.told[[g.number for g in graphs]].to(self.device)
+        contexts = self.net.empty_contexts(len(graphs), told)
+        parts = [c.graphs([0] * len(graphs), [0] * len(graphs)) for c in contexts]
+        for k, g in enumerate(graphs):
+            g.contexts = tuple(part[k] for part in parts)
+        self._plan(graphs, contexts)
 
     def _plan(self, graphs: list[_Graph], contexts: tuple[Context, ...]) -> None:
         """Draw size and key of the next block of each graph; one that is drawn again does not end the graph."""
         noise = self.noise(graphs)
-        weights = self.model.first_sizes.cpu().to(torch.float64)
-        start = (weights if bool(weights.sum()) else torch.ones_like(weights)).log()
+        counts = self.model.first_sizes
+        counts = counts if bool(counts.sum()) else torch.ones_like(counts)
+        start = self.net.properties.first_sizes(counts, contexts[-1].total).cpu()
         logits = self.net.next_sizes(contexts).cpu().to(torch.float64)
         logits = torch.where(_column([not g.blocks for g in graphs]), start, logits)
         for g, size in zip(graphs, self._sizes(graphs, logits, noise.child(_SIZE)), strict=True):
@@ -241,7 +248,7 @@ class _Drawing:
         sizes = torch.tensor([g.size for g in graphs], device=self.device)
         first = _column([not g.blocks for g in graphs]).to(self.device)
         logits = self.net.next_degrees(contexts, sizes)
-        logits = torch.where(first, self.net.properties.first_degrees(sizes), logits)
+        logits = torch.where(first, self.net.properties.first_degrees(sizes, contexts[-1].total), logits)
         degree = torch.arange(self.model.max_nodes)
         most = _column([max(g.nodes + g.size - 1, 0) for g in graphs])
         single, sites, counts = self._leaves(graphs)
@@ -254,8 +261,7 @@ class _Drawing:
             g.key = [value]
         for k in range(self.net.settings.walks):
             key = torch.tensor([g.key for g in graphs])
-            total = torch.where(first, 0.0, contexts[-1].total)
-            logits = self.net.properties.walk_counts(total, sizes, key.to(self.device))
+            logits = self.net.properties.walk_counts(contexts[-1].total, sizes, key.to(self.device))
             allowed = torch.ones(logits.shape, dtype=torch.bool)
             if single:
                 can = next_counts(sites, counts, key[single, 1:], allowed.size(1))

@@ -74,7 +74,9 @@ class BlockOrder:
         return BlockOrder(block, sizes, degrees, block_ptr)
 
 
-def block_order(edge_index: Tensor, ptr: Tensor, max_hops: int, legacy: bool = False) -> BlockOrder:
+def block_order(
+    edge_index: Tensor, ptr: Tensor, max_hops: int, legacy: bool = False, core: Tensor | None = None
+) -> BlockOrder:
     """Return the generation blocks of packed undirected simple graphs.
 
     Per round the nodes left in a graph are compared by (x_1, ..., x_H), lexicographically, where x_k = (I + A)^k 1
@@ -88,15 +90,18 @@ def block_order(edge_index: Tensor, ptr: Tensor, max_hops: int, legacy: bool = F
         legacy: compare sum_k x_k n^(H-k) in wrapping int64 instead, n the nodes of the whole graph, as the code of the
             paper does. It ties or inverts nodes of different degree where x_k > n (K_{2,17} + K_4 at H = 2), and
             takes H <= 64: beyond, x_1 no longer counts in a graph of even n.
+        core: ``[N]`` bool, nodes that never leave: what is left of a graph in the end, its block 0 if there are any.
 
     Raises:
-        InputError: ``max_hops`` is negative, or above 64 with ``legacy``, ``ptr`` is no offsets, or an edge is a self
-            loop, repeats, leaves its graph or lacks its other direction.
+        InputError: ``max_hops`` is negative, or above 64 with ``legacy``, ``ptr`` is no offsets, ``core`` does not fit,
+            or an edge is a self loop, repeats, leaves its graph or lacks its other direction.
 
     Example:
         >>> star = torch.tensor([[0, 0, 0, 1, 2, 3], [1, 2, 3, 0, 0, 0]])
         >>> block_order(star, torch.tensor([0, 4]), max_hops=1).block.tolist()
         [0, 1, 1, 1]
+        >>> block_order(star, torch.tensor([0, 4]), max_hops=1, core=torch.tensor([True, True, False, False])).sizes
+        tensor([2, 2])
     """
     if isinstance(max_hops, bool) or not isinstance(max_hops, int) or max_hops < 0:
         raise InputError(f"max_hops must be a whole number >= 0, got {max_hops!r}")
@@ -105,41 +110,50 @@ def block_order(edge_index: Tensor, ptr: Tensor, max_hops: int, legacy: bool = F
     graph = _node_graph(ptr)
     _check_edges(edge_index, graph)
     _check_undirected(edge_index, graph.numel())
-    block = _peel(edge_index, graph, ptr.diff(), max_hops, legacy)
+    if core is not None and (core.dtype != torch.bool or core.shape != graph.shape):
+        raise InputError(f"core must be [{graph.numel()}] bool, got {list(core.shape)} {core.dtype}")
+    block = _peel(
+        edge_index, graph, ptr.diff(), max_hops, legacy, torch.zeros_like(graph).bool() if core is None else core
+    )
     return BlockOrder.from_blocks(block, edge_index, ptr, legacy)
 
 
-def _peel(ends: Tensor, graph: Tensor, counts: Tensor, max_hops: int, legacy: bool) -> Tensor:
-    """Remove the least nodes of every graph in lock step and number the rounds backwards, ``[N]``."""
+def _peel(ends: Tensor, graph: Tensor, counts: Tensor, max_hops: int, legacy: bool, core: Tensor) -> Tensor:
+    """Remove the least nodes of every graph in lock step and number the rounds backwards, ``[N]``.
+
+    Nodes of a core stay, and leave together in a round after all others.
+    """
     if not graph.numel():
         return graph
     # Walk counts of two nodes that agree for n - 1 hops agree for ever (Cayley-Hamilton): n - 1 hops decide everything.
     hops = max_hops if legacy else min(max_hops, int(counts.max()) - 1)
     digits, bits = _digits(ends, graph.numel(), hops)
-    whole, node = graph, torch.arange(graph.numel(), device=graph.device)
+    whole, every, node = graph, core, torch.arange(graph.numel(), device=graph.device)
     peeled, rounds = torch.zeros_like(graph), torch.zeros_like(counts)
     step = 0
-    while node.numel():
+    while not bool(core.all()):
         if legacy:
             keys: Iterable[Tensor] = [_legacy_weight(ends, counts[graph], hops)]
         else:
             keys = _walk_counts(ends, node.numel(), hops, digits, bits)
-        least = _least(keys, graph, counts.numel())
+        least = _least(keys, graph, counts.numel(), core)
         peeled[node[least]] = step
         step += 1
-        rounds[graph] = step
+        rounds[graph[least]] = step
         stay = torch.ones_like(node, dtype=torch.bool)
         stay[least] = False
         place = stay.cumsum(0) - 1
         kept = (stay.index_select(0, ends[0]) & stay.index_select(0, ends[1])).nonzero().flatten()
         ends = place.index_select(0, ends.index_select(1, kept).flatten()).view(2, -1)
-        node, graph = node[stay], graph[stay]
+        node, graph, core = node[stay], graph[stay], core[stay]
+    peeled[every] = rounds[whole[every]]
+    rounds[whole[every]] = peeled[every] + 1
     return rounds[whole] - 1 - peeled
 
 
-def _least(keys: Iterable[Tensor], graph: Tensor, num_graphs: int) -> Tensor:
-    """Return the nodes whose keys, compared in turn, are the least of their graph."""
-    chosen = torch.arange(graph.numel(), device=graph.device)
+def _least(keys: Iterable[Tensor], graph: Tensor, num_graphs: int, core: Tensor) -> Tensor:
+    """Return the nodes whose keys, compared in turn, are the least of their graph without its ``core``."""
+    chosen = (~core).nonzero().squeeze(1)
     for key in keys:
         value, owner = key.index_select(0, chosen), graph.index_select(0, chosen)
         least = value.new_full((num_graphs,), _LARGEST).scatter_reduce(0, owner, value, "amin")

@@ -38,6 +38,7 @@ class BlockSettings:
         walks: walk counts of a block's key beyond its degree.
         walk_classes: how many values of each are told apart.
         conditions: numbers of a graph that a network of tokens is told.
+        continues: whether a network of tokens knows nodes that are there from the beginning.
     """
 
     node_types: int
@@ -55,6 +56,7 @@ class BlockSettings:
     walks: int = 0
     walk_classes: int = 128
     conditions: int = 0
+    continues: bool = False
 
     def __post_init__(self) -> None:
         for name in ("node_types", "edge_types", "max_nodes", "node_dim", "edge_dim", "layers", "heads"):

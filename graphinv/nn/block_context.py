@@ -142,6 +142,7 @@ class TokenContext(Context):
         ends: ``[B, c, 2 P]`` what each adds to the pairs of which it is the earlier end.
         sum: ``[B, Dn]`` sum over the nodes that ``total`` is made of.
         told: ``[B, 2 P]`` what was told of the graph.
+        core: ``[B, c]`` bool, the nodes that were there from the beginning.
     """
 
     axes: ClassVar[Mapping[str, tuple[int, tuple[int, ...]]]] = {
@@ -156,3 +157,4 @@ class TokenContext(Context):
     ends: Tensor
     sum: Tensor
     told: Tensor
+    core: Tensor

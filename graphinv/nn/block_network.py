@@ -35,6 +35,7 @@ class BlockInput:
         mask: ``[B, M]`` bool.
         walks: ``[B, M, W]`` further walk counts of its block's key; None for none.
         told: ``[B, 2 P]`` numbers that the graph is to have, and whether each is there; None for none.
+        core: ``[B, M]`` bool, nodes that are there from the beginning; None for none.
     """
 
     types: Tensor
@@ -45,6 +46,7 @@ class BlockInput:
     mask: Tensor
     walks: Tensor | None = None
     told: Tensor | None = None
+    core: Tensor | None = None
 
     @property
     def key(self) -> Tensor:
@@ -78,6 +80,7 @@ class NewBlock:
         degree: ``[B]`` its degree.
         mask: ``[B, s]`` bool, the nodes that exist.
         walks: ``[B, W]`` further walk counts of its key; None for none.
+        core: ``[B]`` bool, blocks that are cores; None for none.
     """
 
     types: Tensor
@@ -86,6 +89,7 @@ class NewBlock:
     degree: Tensor
     mask: Tensor
     walks: Tensor | None = None
+    core: Tensor | None = None
 
     @property
     def key(self) -> Tensor:
@@ -95,9 +99,9 @@ class NewBlock:
     def select(self, graphs: Sequence[int]) -> NewBlock:
         """Return the blocks of the graphs of these numbers."""
         index = torch.tensor(graphs, device=self.mask.device)
-        walks = None if self.walks is None else self.walks[index]
+        walks, core = (None if t is None else t[index] for t in (self.walks, self.core))
         types, pairs, block = (t.index_select(0, index) for t in (self.types, self.pairs, self.block))
-        return NewBlock(types, pairs, block, self.degree[index], self.mask[index], walks)
+        return NewBlock(types, pairs, block, self.degree[index], self.mask[index], walks, core)
 
 
 def _key(degree: Tensor, walks: Tensor | None) -> Tensor:

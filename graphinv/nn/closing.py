@@ -15,41 +15,41 @@ __all__ = ["closing_edges", "leaf_sites"]
 _MOST = 2**22  # numbers of a piece of work
 
 
-def closing_edges(adjacency: Tensor, row: Tensor, block: Tensor, exists: Tensor, hops: int) -> Tensor:
-    """Return ``[Q, n]`` bool: with an edge (row, v) the nodes of the block look alike, and all others come later.
+def closing_edges(adjacency: Tensor, row: Tensor, block: Tensor, others: Tensor, hops: int) -> Tensor:
+    """Return ``[Q, n]`` bool: with an edge (row, v) the nodes of the block look alike, and the others come later.
 
     Args:
         adjacency: ``[Q, n, n]`` symmetric, 1 or True for an edge.
         row: ``[Q]`` the node that lacks an edge; no edge (row, v) may be there yet for a v that is asked about.
         block: ``[Q, n]`` bool, the nodes of its block.
-        exists: ``[Q, n]`` bool.
+        others: ``[Q, n]`` bool, nodes that peeling may take and must not; neither padding nor a core.
         hops: H >= 1 of ``graphinv.diffusion.block_order``, whose walk counts x_1, ..., x_H are compared in turn.
 
     Example:
         >>> path = torch.tensor([[[0, 1, 0, 0], [1, 0, 1, 0], [0, 1, 0, 0], [0, 0, 0, 0]]])  # 0 - 1 - 2, and 3 alone
         >>> block, row = torch.tensor([[False, False, False, True]]), torch.tensor([3])
-        >>> closing_edges(path, row, block, torch.ones(1, 4, dtype=torch.bool), 3).tolist()
+        >>> closing_edges(path, row, block, ~block, 3).tolist()
         [[True, False, True, False]]
     """
-    return _judged(adjacency, row, block, exists, hops)[0]
+    return _judged(adjacency, row, block, others, hops)[0]
 
 
-def _judged(adjacency: Tensor, row: Tensor, block: Tensor, exists: Tensor, hops: int) -> tuple[Tensor, Tensor]:
+def _judged(adjacency: Tensor, row: Tensor, block: Tensor, others: Tensor, hops: int) -> tuple[Tensor, Tensor]:
     """Return what ``closing_edges`` does, and ``[Q, n, H]`` the walk counts that the row then has."""
-    count, size = exists.shape
+    count, size = others.shape
     piece = max(1, _MOST // max(size * size, 1))
     if count > piece:
-        whole = (adjacency, row, block, exists)
+        whole = (adjacency, row, block, others)
         parts = [_judged(a, r, b, e, hops) for a, r, b, e in zip(*(t.split(piece) for t in whole), strict=True)]  # type: ignore[no-untyped-call]
         return torch.cat([fine for fine, _ in parts]), torch.cat([counts for _, counts in parts])
     a = adjacency.double()
     index = torch.arange(count, device=a.device)
     own = torch.zeros_like(a[:, 0]).index_put((index, row), a.new_ones(()))  # [Q, n]
     eye = torch.eye(size, dtype=a.dtype, device=a.device)
-    inside, outside = block.unsqueeze(1), (exists & ~block).unsqueeze(1)
+    inside, outside = block.unsqueeze(1), others.unsqueeze(1)
     x = 1 + a.sum(-1)
     more = eye + own.unsqueeze(1)  # [Q, v, w]: by how much the edge (row, v) lifts the count of w
-    fine, tied, counts = exists.clone(), outside.expand(-1, size, -1), []
+    fine, tied, counts = torch.ones_like(others), outside.expand(-1, size, -1), []
     for hop in range(hops):
         now = x.unsqueeze(1) + more
         target = now[index, :, row].unsqueeze(-1)
@@ -64,12 +64,13 @@ def _judged(adjacency: Tensor, row: Tensor, block: Tensor, exists: Tensor, hops:
     return fine & ~tied.any(-1) & (own == 0), judged
 
 
-def leaf_sites(adjacency: Tensor, exists: Tensor, hops: int) -> tuple[Tensor, Tensor]:
+def leaf_sites(adjacency: Tensor, exists: Tensor, others: Tensor, hops: int) -> tuple[Tensor, Tensor]:
     """Return ``[Q, n]`` bool, where a single new leaf would be what peeling takes, and ``[Q, n, H]`` its walk counts.
 
     Args:
         adjacency: ``[Q, n, n]`` symmetric, 1 or True for an edge.
         exists: ``[Q, n]`` bool.
+        others: ``[Q, n]`` bool, those that peeling may take; all but a core.
         hops: H >= 1 of ``graphinv.diffusion.block_order``.
     """
     count, size = exists.shape
@@ -77,5 +78,5 @@ def leaf_sites(adjacency: Tensor, exists: Tensor, hops: int) -> tuple[Tensor, Te
     block = torch.zeros(count, size + 1, dtype=torch.bool, device=exists.device)
     block[:, -1] = True
     row = torch.full((count,), size, device=exists.device)
-    fine, counts = _judged(whole, row, block, torch.nn.functional.pad(exists, (0, 1), value=True), hops)
-    return fine[:, :size], counts[:, :size].long()
+    fine, counts = _judged(whole, row, block, torch.nn.functional.pad(others, (0, 1)), hops)
+    return fine[:, :size] & exists, counts[:, :size].long()

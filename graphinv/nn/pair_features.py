@@ -44,6 +44,7 @@ class Sight:
         apart: ``[B, R, K]`` int64, by how many blocks the node comes before the row.
         own: ``[B, R, K]`` bool, the row itself.
         edge_types: kinds of edges; above them lies the class of a pair that is not known.
+        core: ``[B, K]`` bool, nodes that peeling never takes.
     """
 
     real: Tensor
@@ -53,9 +54,12 @@ class Sight:
     apart: Tensor
     own: Tensor
     edge_types: int
+    core: Tensor
 
     @staticmethod
-    def of_block(past: Tensor, rows: Tensor, old: Tensor, new: Tensor, apart: Tensor, edge_types: int) -> Sight:
+    def of_block(
+        past: Tensor, rows: Tensor, old: Tensor, new: Tensor, apart: Tensor, edge_types: int, core: Tensor
+    ) -> Sight:
         """Return what s new nodes see beside c finished ones.
 
         Args:
@@ -65,6 +69,7 @@ class Sight:
             new: ``[B, s]`` bool, the new nodes that exist.
             apart: ``[B, s, c + s]`` by how many blocks a node comes before.
             edge_types: kinds of edges.
+            core: ``[B, c]`` bool, finished nodes that peeling never takes.
         """
         count, before = new.size(1), old.size(1)
         exists = new.unsqueeze(2)
@@ -74,7 +79,7 @@ class Sight:
         own = torch.eye(before + count, dtype=torch.bool, device=new.device)[before:].expand_as(same)
         rows = rows * (later | same)
         whole = torch.cat([torch.cat([past, rows[:, :, :before].transpose(1, 2)], 2), rows], 1)
-        return Sight(whole, None, later, same, apart, own, edge_types)
+        return Sight(whole, None, later, same, apart, own, edge_types, F.pad(core, (0, count)))
 
     @property
     def reads(self) -> Tensor:
@@ -168,7 +173,8 @@ def closing(sight: Sight, left: Tensor, hops: int) -> tuple[Tensor, Tensor]:
         node = row + sight.own.size(2) - sight.own.size(1)
         adjacency = sight.graphs(graph, row)
         last[graph, row] &= ~adjacency[torch.arange(len(row), device=row.device), node]
-        right[graph, row] = closing_edges(adjacency, node, sight.same[graph, row], sight.reads[graph, row], hops)
+        others = sight.later[graph, row] & ~sight.core[graph]
+        right[graph, row] = closing_edges(adjacency, node, sight.same[graph, row], others, hops)
     return last & right, last & ~right
 
 
@@ -181,7 +187,8 @@ def _leaves(sight: Sight, hops: int) -> tuple[Tensor, Tensor]:
     place = torch.arange(first.size(1), device=first.device)
     graph, row = ((first == place) & sight.same.any(-1)).nonzero(as_tuple=True)
     sites = torch.zeros_like(sight.own)
-    sites[graph, row] = leaf_sites(sight.graphs(graph, row), sight.reads[graph, row], hops)[0]
+    exists = sight.reads[graph, row]
+    sites[graph, row] = leaf_sites(sight.graphs(graph, row), exists, exists & ~sight.core[graph], hops)[0]
     sites = sites.gather(1, first.clamp(min=0).unsqueeze(-1).expand_as(sites))
     sites = torch.where(sight.own, sites.any(-1, keepdim=True), sites) & sight.reads
     return sites, ~sites & sight.reads

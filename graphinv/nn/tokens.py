@@ -8,7 +8,7 @@ instead of the L n^2 D of ``BlockNetwork``, whose interface this is.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -146,6 +146,7 @@ class TokenNetwork(nn.Module):
         self.walks = nn.ModuleList(nn.Embedding(s.walk_classes, d) for _ in range(s.walks))
         self.size, self.before = nn.Embedding(s.max_nodes + 1, d), nn.Embedding(s.max_nodes + 1, d)
         self.stubs, self.noisy = nn.Embedding(_STUBS, d), nn.Parameter(torch.zeros(d))
+        self.core = nn.Parameter(torch.zeros(d)) if s.continues else None
         self.own, self.time = nn.Linear(c, d), mlp(d, d, d)
         self.trunk = TokenTrunk(s)
         self.node_types = mlp(d, d, s.node_types)
@@ -170,13 +171,17 @@ class TokenNetwork(nn.Module):
         valid = (g.mask.unsqueeze(1) & g.mask.unsqueeze(2)) & ~own
         real, noisy = g.pairs * valid
         apart = (row - column).clamp(min=0)
-        sights = [Sight(real, other, later, same, apart, own, self.settings.edge_types) for other in (None, noisy)]
+        core = torch.zeros_like(g.mask) if g.core is None else g.core
+        parts = later, same, apart, own, self.settings.edge_types, core
+        sights = [Sight(real, other, *parts) for other in (None, noisy)]
         size, before, key = same.sum(-1), later.sum(-1), g.key
         f, _ = self._features(sights[0], real, key, True)
         start = self.start(
             self.noisy.new_zeros(len(g.block), 2 * self.settings.conditions) if g.told is None else g.told
         )
         x = self._tokens(g.types[0], key, size, before, f, start)
+        if self.core is not None:
+            x = x + core.unsqueeze(-1) * self.core
         x, kept = self.trunk(x, _Reading.of(sights[0], real, f))
         f, left = self._features(sights[1], noisy, key, False)
         y = self._tokens(g.types[1], key, size, before, f, start, g.time, left)
@@ -215,7 +220,7 @@ class TokenNetwork(nn.Module):
         total, pairs = like.new_zeros(batch, s.node_dim), ids.new_zeros(batch, 0, 0)
         values = like.new_zeros(s.layers, batch, 0, 2 * s.node_dim + s.edge_dim)
         ends = like.new_zeros(batch, 0, 2 * s.edge_dim)
-        return (TokenContext(ids.bool(), ids, self.start(told), pairs, values, ends, total, told),)
+        return (TokenContext(ids.bool(), ids, self.start(told), pairs, values, ends, total, told, ids.bool()),)
 
     def kept_floats(self, nodes: int) -> int:
         """Return how many numbers the context of one graph of ``nodes`` finished nodes holds."""
@@ -252,6 +257,7 @@ class TokenNetwork(nn.Module):
                 torch.cat([context.ends, self.old_end(x).to(context.ends.dtype)], 1),
                 sums.to(context.sum.dtype),
                 context.told,
+                torch.cat([context.core, new.mask & _core_of(new).unsqueeze(1)], 1),
             ),
         )
 
@@ -269,7 +275,11 @@ class TokenNetwork(nn.Module):
         number = torch.cat([context.block, new.block.unsqueeze(1).expand(-1, count)], 1)
         apart = (new.block[:, None, None] - number.unsqueeze(1)).expand(-1, count, -1)
         pairs = _hollow(new)
-        sight = Sight.of_block(context.pairs, pairs, context.mask, new.mask, apart, self.settings.edge_types)
+        sight = Sight.of_block(
+            context.pairs, pairs, context.mask, new.mask, apart, self.settings.edge_types, context.core
+        )
+        if time is None:
+            sight = replace(sight, core=sight.core | F.pad(new.mask & _core_of(new).unsqueeze(1), (old, 0)))
         pairs = pairs * sight.reads
         key = new.key.unsqueeze(1).expand(-1, count, -1)
         f, left = self._features(sight, pairs, key, time is None)
@@ -278,6 +288,8 @@ class TokenNetwork(nn.Module):
         x = self._tokens(
             new.types, key, size, before, f, self.start(context.told), when, None if time is None else left, old
         )
+        if self.core is not None and new.core is not None:
+            x = x + new.core[:, None, None] * self.core
         x, kept = self.trunk(x, _Reading.of(sight, pairs, f), self._split(context))
         return x, kept, f
 
@@ -335,6 +347,11 @@ def _by_head(x: Tensor, heads: int) -> Tensor:
     """Return ``[B, H, R, D / H]`` of ``x`` ``[B, R, D]``."""
     out: Tensor = x.view(*x.shape[:2], heads, x.size(-1) // heads).transpose(1, 2)
     return out
+
+
+def _core_of(new: NewBlock) -> Tensor:
+    """Return ``[B]`` bool, which blocks are cores."""
+    return torch.zeros_like(new.mask[:, 0]) if new.core is None else new.core
 
 
 def _hollow(new: NewBlock) -> Tensor:

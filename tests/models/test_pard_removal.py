@@ -104,6 +104,7 @@ def by_hand(block, edges, copies):
     block = torch.tensor(block)
     fill = {"block": block.expand(copies, -1), "pairs": pairs.expand(copies, -1, -1)}
     fill |= {name: torch.ones(copies, len(block), dtype=torch.long) for name in ("types", "degree")}
+    fill["core"] = torch.zeros(copies, len(block), dtype=torch.bool)
     fill["walks"] = torch.full((copies, len(block), 2), 99)
     return replace(g, mask=torch.ones(copies, len(block), dtype=torch.bool), **fill)
 
@@ -129,8 +130,15 @@ def slowly(pard, g, left, k):
     """Return the losses of nodes and edges of graph k, block after block, each row as the solver draws from it."""
     net, block = pard.net, g.block[k][g.mask[k]]
     contexts, total = net.empty_contexts(1, g.told[k : k + 1]), [0.0, 0.0]
+    core = g.core[k : k + 1]
     for b, size in enumerate(torch.bincount(block).tolist()):
         old, new = int((block < b).sum()), int((block <= b).sum())
+        if bool(core[0, old]):
+            none, walks = torch.zeros(1).long(), g.walks[k, old : old + 1]
+            whole = g.types[k : k + 1, :new], g.pairs[k : k + 1, :new, :new]
+            begun = NewBlock(*whole, none, none, torch.ones(1, new).bool(), walks, torch.ones(1).bool())
+            contexts = net.finish(contexts, begun)
+            continue
         rows, mask, columns = slice(old, new), torch.ones(1, size).bool(), torch.ones(1, new).bool()
         key = torch.tensor([b]), g.degree[k, old : old + 1], mask
         walks = g.walks[k, old : old + 1] if pard.net.settings.walks else None
@@ -140,7 +148,9 @@ def slowly(pard, g, left, k):
         solver = StubMatching(stubs, mask, columns, 1)
         past, ones = g.pairs[k : k + 1, :old, :old], torch.ones(1, old).bool()
         whole = torch.cat([g.degree[k, old : old + 1], g.walks[k, old]]).unsqueeze(0)
-        allowed = (solver.allowed(e, stubs) & keeps_path(past, e, ones, mask, whole, stubs, pard.config))[0]
+        allowed = (
+            solver.allowed(e, stubs) & keeps_path(past, e, ones, mask, whole, stubs, core[:, :old], pard.config)
+        )[0]
         edges = count_edges(g, k, old, new)
         hidden = [i for i in range(size) if int(x[0, i]) == 4]
         for i in hidden:
@@ -287,7 +297,9 @@ def test_what_is_missing_may_come_and_the_last_edge_only_if_the_block_is_then_on
         rows, stubs = left.pairs[k, old:new, :new], left.missing[k, old:new].sum(1)
         past, ones = g.pairs[k : k + 1, :old, :old], torch.ones(1, new).bool()
         key = torch.cat([g.degree[k, old : old + 1], g.walks[k, old]]).unsqueeze(0)
-        fine = keeps_path(past, rows[None], ones[:, :old], ones[:, old:], key, stubs[None], pard.config)[0]
+        fine = keeps_path(
+            past, rows[None], ones[:, :old], ones[:, old:], key, stubs[None], ~ones[:, :old], pard.config
+        )[0]
         assert bool(fine[left.missing[k, old:new, :new]].all())
         assert not (left.allowed[k, old:new, :new] & ~fine).any()
         for i, j in ((i, j) for i in range(new - old) for j in range(new)):
@@ -314,13 +326,13 @@ def test_what_is_missing_may_come_and_the_last_edge_only_if_the_block_is_then_on
 def test_a_single_leaf_gets_a_key_that_it_can_have_and_is_then_on_the_path():
     pard = model(max_hops=3, walks=2)
     triangle = 1 - torch.eye(3, dtype=torch.long).unsqueeze(0)
-    sites, counts = leaf_keys(triangle, torch.ones(1, 3).bool(), 2, pard.config)
+    sites, counts = leaf_keys(triangle, torch.ones(1, 3).bool(), torch.zeros(1, 3).bool(), 2, pard.config)
     assert sites.tolist() == [[True] * 3] and counts.tolist() == [[[6, 18]] * 3]
     assert next_counts(sites, counts, torch.zeros(1, 0).long(), 8).nonzero().tolist() == [[0, 6]]
     assert not next_counts(sites, counts, torch.tensor([[5]]), 40).any()
     two = torch.zeros(1, 4, 4)
     two[0, 0, 1] = two[0, 1, 0] = two[0, 2, 3] = two[0, 3, 2] = 1  # a leaf on one edge leaves the other one as small
-    assert not leaf_keys(two, torch.ones(1, 4).bool(), 0, PARDConfig(max_hops=2))[0].any()
+    assert not leaf_keys(two, torch.ones(1, 4).bool(), torch.zeros(1, 4).bool(), 0, PARDConfig(max_hops=2))[0].any()
     plan = [(3, 2), (1, 1), (1, 1), (1, 1)]  # beside the end of the tail any place makes a leaf like it, or one before
     with torch.no_grad():
         batch = draw_graphs(pard, 20, 0, None, BlockSampler(), 20, None, [plan] * 20)

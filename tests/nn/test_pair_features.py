@@ -15,7 +15,16 @@ EDGES = 2
 def sight_of(block, real, noisy):
     row, column = block.unsqueeze(2), block.unsqueeze(1)
     own = torch.eye(block.size(1), dtype=torch.bool).expand_as(row == column)
-    return Sight(real, noisy, row > column, row == column, (row - column).clamp(min=0), own, EDGES)
+    return Sight(
+        real,
+        noisy,
+        row > column,
+        row == column,
+        (row - column).clamp(min=0),
+        own,
+        EDGES,
+        torch.zeros_like(block).bool(),
+    )
 
 
 def drawn(seed, noisy=True, count=5, size=8):

@@ -31,7 +31,8 @@ class BlockBatch:
         block: ``[B, M]`` block of each node; ``max_nodes``, above all blocks, in the padding.
         degree: ``[B, M]`` degree of its block.
         mask: ``[B, M]`` bool.
-        first_size: ``[B']`` size of block 0 of the graphs that have nodes.
+        core: ``[B, M]`` bool, nodes that are there from the beginning; then they are block 0, without degree and walks.
+        first_size: ``[B']`` size of block 0 of the graphs that have nodes and no core.
         first_degree: ``[B']`` its degree.
         last: ``[S]`` position in ``[B * M]`` of the last node of each block.
         next_size: ``[S]`` size of the block after it, 0 if there is none.
@@ -47,6 +48,7 @@ class BlockBatch:
     block: Tensor
     degree: Tensor
     mask: Tensor
+    core: Tensor
     first_size: Tensor
     first_degree: Tensor
     last: Tensor
@@ -56,6 +58,11 @@ class BlockBatch:
     first_walks: Tensor
     next_walks: Tensor
     told: Tensor
+
+    @property
+    def begins(self) -> Tensor:
+        """``[B]`` bool, which graphs have a first block that is generated."""
+        return self.mask.any(1) & ~self.core.any(1)
 
     def to(self, device: torch.device | str) -> BlockBatch:
         """Return the graphs with every tensor on ``device``."""
@@ -92,15 +99,19 @@ def block_batch(batch: GraphBatch, settings: BlockSettings, max_hops: int, legac
     ends = order.sizes.cumsum(0) - 1  # last node of each block among all sorted nodes
     owner = graph[place[ends]]
     last = owner * size + ends - batch.ptr[owner]
-    first = order.ptr[:-1][order.ptr.diff() > 0]
+    core = torch.zeros_like(mask)
+    if isinstance(chosen := batch.node_columns.get("core"), Tensor):
+        core[graph, local] = chosen.bool()
+        degree = degree.masked_fill(core, 0)
+    first = order.ptr[:-1][(order.ptr.diff() > 0) & ~core.any(1)]
     follows = torch.ones_like(order.sizes, dtype=torch.bool)
     follows[order.ptr[1:][order.ptr.diff() > 0] - 1] = False
     after = [torch.where(follows, t.roll(-1), 0) for t in (order.sizes, order.degrees)]
-    walks = _walks(pairs, block, mask, settings)
+    walks = _walks(pairs, block, mask, settings).masked_fill(core.unsqueeze(-1), 0)
     of_block = walks.flatten(0, 1)[last]
     next_walks = torch.where(follows.unsqueeze(1), of_block.roll(-1, 0), 0)
     return BlockBatch(
-        types, pairs, block, degree, mask, order.sizes[first], order.degrees[first], last, after[0], after[1],
+        types, pairs, block, degree, mask, core, order.sizes[first], order.degrees[first], last, after[0], after[1],
         walks, of_block[first], next_walks, torch.zeros(count, 0, device=types.device),
     )  # fmt: skip
 
@@ -111,7 +122,9 @@ def _walks(pairs: Tensor, block: Tensor, mask: Tensor, settings: BlockSettings) 
         return block.new_zeros(*block.shape, 0)
     row, column = block.unsqueeze(2), block.unsqueeze(1)
     own = torch.eye(block.size(1), dtype=torch.bool, device=block.device).expand_as(pairs)
-    sight = Sight(pairs, None, row > column, row == column, row - column, own, settings.edge_types)
+    sight = Sight(
+        pairs, None, row > column, row == column, row - column, own, settings.edge_types, torch.zeros_like(mask)
+    )
     counts = [x.diagonal(dim1=1, dim2=2) for x in count_walks(sight, 1 + settings.walks)[1:]]
     return (torch.stack(counts, -1).clamp(max=settings.walk_classes - 1) * mask.unsqueeze(-1)).long()
 

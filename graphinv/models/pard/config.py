@@ -89,6 +89,8 @@ class PARDConfig:
             samples can be asked for with wanted ones.
         condition_dropout: share of the training graphs of which it is told none of them; of others each with
             probability 1/2.
+        cores: share of the training graphs of which a random part (a scaffold, a ring system, a connected piece) counts
+            as there from the beginning, so that samples can continue a part; of a network of tokens.
         sampler: how samples are drawn unless told otherwise.
     """
 
@@ -116,6 +118,7 @@ class PARDConfig:
     walk_classes: int = 128
     conditions: tuple[str, ...] = ()
     condition_dropout: float = 0.3
+    cores: float = 0.0
     sampler: BlockSampler = BlockSampler()
 
     def __post_init__(self) -> None:
@@ -143,6 +146,11 @@ class PARDConfig:
             )
         if self.conditions and not tokens:
             raise InputError(f'only network "tokens" is told conditions, got {self.conditions} for {self.network!r}')
+        if not 0 <= self.cores <= 1 or (self.cores and (not tokens or self.order != "tuple" or self.max_hops < 1)):
+            raise InputError(
+                'cores must be a share in [0, 1], of a network "tokens" and the order "tuple" with max_hops >= 1; got '
+                f"{self.cores}, {self.network!r}, {self.order!r} and {self.max_hops}"
+            )
         if not 0 <= self.condition_dropout <= 1:
             raise InputError(f"condition_dropout must be in [0, 1], got {self.condition_dropout}")
         if self.walks < 0:
@@ -160,4 +168,5 @@ class PARDConfig:
         hops = self.max_hops if self.network == "tokens" and self.order == "tuple" else 0
         own = {f.name: getattr(self, f.name, None) for f in fields(BlockSettings)}
         own |= {"hops": hops, "walks": min(self.walks, max(hops - 1, 0)), "conditions": len(self.conditions)}
+        own["continues"] = self.cores > 0
         return BlockSettings(**own)  # type: ignore[arg-type]

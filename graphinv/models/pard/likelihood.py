@@ -112,21 +112,23 @@ def _properties(model: PARD, g: BlockBatch, size: Tensor, degree: Tensor, walks:
     degree = degree + walks
     count, first = len(g.types), len(g.first_size)
     owner = torch.div(g.last, max(g.types.size(1), 1), rounding_mode="floor")
-    has_nodes = g.mask.any(1)
+    begins = g.begins
     first_size = torch.zeros(count, dtype=torch.long, device=owner.device)
-    first_size[has_nodes] = g.first_size
+    first_size[begins] = g.first_size
     log_p = model.net.properties.first_sizes(model.first_sizes, model.net.start(g.told))
-    chance = log_p.gather(1, first_size.unsqueeze(1)).squeeze(1)
+    chance = log_p.gather(1, first_size.unsqueeze(1)).squeeze(1).masked_fill(g.core.any(1), 0.0)
     size = size[: len(g.last)]  # the loss of first blocks comes after
     ptr = index_to_ptr(owner, count)
     sizes = chance - segment_reduce(size.double(), ptr)
     degrees = -segment_reduce(torch.where(g.next_size > 0, degree[first:].double(), 0.0), ptr)  # a stop has none
-    degrees[has_nodes] -= degree[:first].double()
+    degrees[begins] -= degree[:first].double()
     return sizes.cpu(), degrees.cpu()
 
 
 def path_consistency(batch: GraphBatch, max_hops: int, legacy: bool = False) -> Tensor:
     """Return ``[B]`` bool: whether the block order of each graph is the one in ``batch.block``.
+
+    A column ``core`` of nodes says which were there from the beginning.
 
     Raises:
         InputError: the batch carries no blocks.
@@ -140,5 +142,7 @@ def path_consistency(batch: GraphBatch, max_hops: int, legacy: bool = False) -> 
     """
     if batch.block is None:
         raise InputError("these graphs carry no blocks; give graphs that a PARD model has drawn")
-    same = block_order(batch.edge_index, batch.ptr, max_hops, legacy).block == batch.block
+    core = batch.node_columns.get("core")
+    core = core.bool() if isinstance(core, Tensor) else None
+    same = block_order(batch.edge_index, batch.ptr, max_hops, legacy, core).block == batch.block
     return segment_reduce(same.long(), batch.ptr) == batch.node_counts()

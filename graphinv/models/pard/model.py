@@ -22,6 +22,7 @@ from graphinv.models.base import GraphGenerator, PaddedBatch, SampleRequest, eva
 from graphinv.models.pard.batch import COLUMNS, BlockBatch, block_batch, block_columns
 from graphinv.models.pard.conditions import Conditions
 from graphinv.models.pard.config import PARDConfig
+from graphinv.models.pard.cores import with_cores
 from graphinv.models.pard.likelihood import LogLikelihood, log_likelihood, path_consistency
 from graphinv.models.pard.ordered_store import ordered_store
 from graphinv.models.pard.path import leaf_keys, next_counts
@@ -202,6 +203,8 @@ class PARD(GraphGenerator):
         g = self.to_padded(batch, BlockBatch)
         if self.config.conditions:
             g = replace(g, told=self.conditions.drop(g.told, self.config.condition_dropout, generator))
+        if self.config.cores:
+            g = with_cores(g, self.config, generator)
         if self.config.prior == "empty":
             return self._removal_parts(g, generator)
         step, uniform = self.draw_noise(g, generator)
@@ -245,7 +248,7 @@ class PARD(GraphGenerator):
         types, pairs = (g.types, g.pairs) if context is None else context
         time = torch.zeros_like(left.node_weight, dtype=next(self.parameters()).dtype)
         both = torch.stack([types, left.types]), torch.stack([pairs, left.pairs])
-        out = self.net(BlockInput(*both, g.block, g.degree, time, g.mask, g.walks, g.told))
+        out = self.net(BlockInput(*both, g.block, g.degree, time, g.mask, g.walks, g.told, g.core))
         return (*left.losses(out, g), *self._block_losses(g, out))
 
     def draw_noise(self, g: BlockBatch, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
@@ -277,11 +280,11 @@ class PARD(GraphGenerator):
         noisy = (node.q_sample(targets[0], times[0], u[0]), pair.q_sample(targets[1], times[1], u[1]))
         shown = (g.types, g.pairs) if context is None else context
         types, pairs = torch.stack([shown[0], noisy[0]]), torch.stack([shown[1], from_pairs(noisy[1], size)])
-        out = self.net(BlockInput(types, pairs, g.block, g.degree, step / steps, g.mask, g.walks, g.told))
+        out = self.net(BlockInput(types, pairs, g.block, g.degree, step / steps, g.mask, g.walks, g.told, g.core))
         before = (times[0] - 1 / steps).clamp(min=0), (times[1] - 1 / steps).clamp(min=0)
-        pair_mask = to_pairs(g.mask.unsqueeze(1) & g.mask.unsqueeze(2))
+        pair_mask = to_pairs(g.mask.unsqueeze(1) & g.mask.unsqueeze(2) & ~(g.core.unsqueeze(1) & g.core.unsqueeze(2)))
         return ElementLosses(
-            (*node.losses(out.nodes.float(), targets[0], noisy[0], times[0], before[0]), g.mask),
+            (*node.losses(out.nodes.float(), targets[0], noisy[0], times[0], before[0]), g.mask & ~g.core),
             (*pair.losses(out.pairs.float(), targets[1], noisy[1], times[1], before[1]), pair_mask),
             *self._block_losses(g, out),
         )
@@ -290,7 +293,7 @@ class PARD(GraphGenerator):
         heads = self.net.properties
         totals = out.totals.flatten(0, 1)[g.last]
         size = F.cross_entropy(heads.sizes(totals), g.next_size, reduction="none")
-        start = self.net.start(g.told)[g.mask.any(1)].to(totals.dtype)
+        start = self.net.start(g.told)[g.begins].to(totals.dtype)
         if self.config.conditions:  # else the size of a first block has nothing to learn
             first = -heads.first_sizes(self.first_sizes, start).gather(1, g.first_size.unsqueeze(1)).squeeze(1)
             size = torch.cat([size, first.to(size.dtype)])
@@ -321,7 +324,7 @@ class PARD(GraphGenerator):
         graph = torch.div(last, max(g.types.size(1), 1), rounding_mode="floor")
         exists = (g.block[graph] <= g.block.flatten()[last].unsqueeze(1)) & g.mask[graph]
         past = g.pairs[graph] * (exists.unsqueeze(1) & exists.unsqueeze(2))
-        return leaf, *leaf_keys(past, exists, self.net.settings.walks, self.config)
+        return leaf, *leaf_keys(past, exists, g.core[graph], self.net.settings.walks, self.config)
 
     def _disturbed(self, g: BlockBatch, generator: torch.Generator | None) -> tuple[Tensor, Tensor] | None:
         """Return the context with a share of its entries redrawn from the marginals: what sampling errors look like."""
@@ -359,12 +362,17 @@ class PARD(GraphGenerator):
         return [torch.arange(n)]
 
     def draw(
-        self, request: SampleRequest, *, condition: Mapping[str, float | Tensor | Sequence[float]] | None = None
+        self,
+        request: SampleRequest,
+        *,
+        condition: Mapping[str, float | Tensor | Sequence[float]] | None = None,
+        core: GraphBatch | None = None,
     ) -> GraphBatch:
         """Return the graphs of ``request``; ``block`` is the block in which each node was generated.
 
         ``condition`` says which values of the numbers that the model is told graphs should have, one for all or one
-        for each; those left out may have any value.
+        for each; those left out may have any value. Graphs begin with the graph of ``core``, one for all or one for
+        each, whose nodes come first; none of its edges changes and none is added between its nodes.
 
         The model stops where it likes if there are no counts. A call of the network takes one block each of up to
         ``batch_size`` graphs; more are under way, as memory allows.
@@ -373,4 +381,22 @@ class PARD(GraphGenerator):
 
         r = request
         told = self.conditions.request(condition or {}, len(r.ids))
-        return draw_graphs(self, len(r.ids), r.seed, r.counts, r.sampler, r.batch_size, r.tick, told=told)
+        cores = None if core is None else self._cores(core, len(r.ids))
+        return draw_graphs(self, len(r.ids), r.seed, r.counts, r.sampler, r.batch_size, r.tick, told=told, cores=cores)
+
+    def _cores(self, core: GraphBatch, count: int) -> list[tuple[Tensor, Tensor]]:
+        """Return node types ``[s]`` and pair types ``[s, s]`` of what each of ``count`` graphs begins with."""
+        if not self.config.cores:
+            raise InputError("this model was not trained to continue cores; train it with cores = 0.3, for example")
+        if core.num_graphs not in (1, count):
+            raise InputError(f"core must hold one graph or {count}, got {core.num_graphs}")
+        sizes = core.node_counts()
+        if not int(sizes.min()) or int(sizes.max()) >= self.max_nodes:
+            raise InputError(
+                f"a core has 1 .. {self.max_nodes - 1} nodes, below the {self.max_nodes} of the largest graph; "
+                f"got {int(sizes.min())} .. {int(sizes.max())}"
+            )
+        self.pad(core)  # checks its types
+        dense = core.to_dense()
+        parts = [(dense.x[k, :n].long().cpu(), dense.adj[k, :n, :n].long().cpu()) for k, n in enumerate(sizes.tolist())]
+        return parts * (count if core.num_graphs == 1 else 1)

@@ -34,7 +34,7 @@ def edges_to_come(sight: Sight, pairs: Tensor, left: Tensor, key: Tensor, config
 
 
 def keeps_path(
-    past: Tensor, rows: Tensor, old: Tensor, new: Tensor, key: Tensor, left: Tensor, config: PARDConfig
+    past: Tensor, rows: Tensor, old: Tensor, new: Tensor, key: Tensor, left: Tensor, core: Tensor, config: PARDConfig
 ) -> Tensor:
     """Return ``[B, s, c + s]`` bool: ``edges_to_come`` of one block.
 
@@ -45,9 +45,10 @@ def keeps_path(
         new: ``[B, s]`` bool, the new nodes that exist.
         key: ``[B, 1 + W]`` degree and further walk counts of the block.
         left: ``[B, s]`` edges that each new node still lacks.
+        core: ``[B, c]`` bool, finished nodes that peeling never takes.
         config: kinds of edges, H of the order and cap of the walk counts.
     """
-    sight = Sight.of_block(past, rows, old, new, torch.zeros_like(rows), config.edge_types)
+    sight = Sight.of_block(past, rows, old, new, torch.zeros_like(rows), config.edge_types, core)
     lacking = torch.cat([torch.zeros_like(old, dtype=left.dtype), left], 1).unsqueeze(1) * sight.same
     return edges_to_come(sight, rows * sight.reads, lacking, key.unsqueeze(1).expand(-1, new.size(1), -1), config)
 
@@ -70,16 +71,17 @@ def keeps_valence(room: Tensor, most: Tensor, rows: Tensor, left: Tensor, edge_t
     return (kind <= own[:, :, None, None]) & (kind <= torch.cat([old, own], 1)[:, None, :, None])
 
 
-def leaf_keys(past: Tensor, exists: Tensor, walks: int, config: PARDConfig) -> tuple[Tensor, Tensor]:
+def leaf_keys(past: Tensor, exists: Tensor, core: Tensor, walks: int, config: PARDConfig) -> tuple[Tensor, Tensor]:
     """Return ``[B, c]`` bool, where a next block of one node of degree 1 may join, and ``[B, c, W]`` its walk counts.
 
     Args:
         past: ``[B, c, c]`` pair types or bool, the edges of the graph so far.
         exists: ``[B, c]`` bool.
+        core: ``[B, c]`` bool, nodes that peeling never takes.
         walks: W, those that a key has beyond the degree.
         config: H of the order and cap of the walk counts.
     """
-    sites, counts = leaf_sites(past > 0, exists, config.max_hops)
+    sites, counts = leaf_sites(past > 0, exists, exists & ~core, config.max_hops)
     return sites, counts[..., 1 : 1 + walks].clamp(max=config.walk_classes - 1)
 
 
@@ -98,7 +100,9 @@ def next_counts(sites: Tensor, counts: Tensor, before: Tensor, classes: int) -> 
     return out.scatter_add_(1, counts[..., known], fits.int()) > 0
 
 
-def on_path(past: Tensor, new: Tensor, mask: Tensor, key: Tensor, config: PARDConfig) -> Tensor:
+def on_path(
+    past: Tensor, new: Tensor, mask: Tensor, key: Tensor, config: PARDConfig, core: Tensor | None = None
+) -> Tensor:
     """Return ``[B]`` bool: the new nodes have their key and look alike, and all others come later.
 
     If blocks before were on the path, the whole graph then is: the rest of peeling does not see the new block.
@@ -109,6 +113,7 @@ def on_path(past: Tensor, new: Tensor, mask: Tensor, key: Tensor, config: PARDCo
         mask: ``[B, c + s]`` bool, the nodes that exist; new ones are last.
         key: ``[B, 1 + W]`` degree and further walk counts that were drawn for the block.
         config: H of the order and cap of the walk counts.
+        core: ``[B, c]`` bool, finished nodes that peeling never takes; None for none.
 
     Example:
         >>> path = torch.tensor([[[False, True], [True, False]]])
@@ -121,7 +126,9 @@ def on_path(past: Tensor, new: Tensor, mask: Tensor, key: Tensor, config: PARDCo
     adjacency = torch.cat([top, new], 1).double()
     fresh = mask.clone()
     fresh[:, :old] = False
-    x, chosen = mask.double(), mask
+    x, chosen = mask.double(), mask.clone()
+    if core is not None:
+        chosen[:, :old] &= ~core
     fits = torch.ones_like(mask[:, 0])
     for hop in range(config.max_hops):
         x = (x + (adjacency @ x.unsqueeze(-1)).squeeze(-1)) * mask

@@ -92,7 +92,7 @@ def remove(g: BlockBatch, config: PARDConfig, level: Tensor, node: Tensor, pair:
     at = graph[there], early[there], late[there]
     pairs[at] = g.pairs[at]
     pairs = pairs + pairs.transpose(1, 2)
-    missing = (g.pairs > 0) & (pairs == 0) & reads
+    missing = (g.pairs > 0) & (pairs == 0) & reads & ~g.core.unsqueeze(2)
     left = missing.sum(-1)  # stubs
     stubs = (same.float() @ left.float().unsqueeze(-1)).squeeze(-1)
     in_nodes = (reached < nodes) & g.mask
@@ -102,9 +102,10 @@ def remove(g: BlockBatch, config: PARDConfig, level: Tensor, node: Tensor, pair:
     own = first.unsqueeze(1) == first
     allowed = reads & (pairs == 0) & open_ & ~own
     apart = torch.zeros_like(pairs)
-    sight = Sight(g.pairs, pairs, (row > column) & valid, same, apart, own.expand_as(same), config.edge_types)
+    sight = Sight(g.pairs, pairs, (row > column) & valid, same, apart, own.expand_as(same), config.edge_types, g.core)
     key = torch.cat([g.degree.unsqueeze(-1), g.walks], -1)
     allowed &= edges_to_come(sight, pairs * reads, left.unsqueeze(1) * same, key, config)
+    node_weight = node_weight.masked_fill(g.core, 0.0)
     return Remainder(torch.where(hidden, config.node_types, g.types), pairs, node_weight, row_weight, missing, allowed)
 
 

@@ -56,6 +56,7 @@ class _Graph:
     number: int
     target: int | None
     plan: list[tuple[int, int]] | None = None
+    core: tuple[Tensor, Tensor] | None = None  # node types [s] and pair types [s, s] that are there from the beginning
     size: int = 0
     key: list[int] = field(default_factory=list)
     contexts: tuple[Context, ...] = ()
@@ -73,6 +74,10 @@ class _Graph:
     @property
     def elements(self) -> int:
         return self.size + self.size * (self.size - 1) // 2 + self.size * self.nodes
+
+    @property
+    def core_nodes(self) -> int:
+        return 0 if self.core is None else len(self.core[0])
 
     def drop(self) -> None:
         """Begin anew."""
@@ -97,16 +102,23 @@ def draw_graphs(
     callback: Callback | None,
     plans: list[list[tuple[int, int]]] | None = None,
     told: Tensor | None = None,
+    cores: list[tuple[Tensor, Tensor]] | None = None,
 ) -> GraphBatch:
     """Draw n graphs; see ``PARD.draw``. ``plans`` gives size and degree of each block in place of drawing them.
 
-    ``told`` ``[n, 2 P]`` says what the graphs are to be like (``Conditions``).
+    ``told`` ``[n, 2 P]`` says what the graphs are to be like (``Conditions``); ``cores`` has node types ``[s]`` and
+    pair types ``[s, s]`` of what each begins with.
     """
     if num_nodes is None and not int(model.first_sizes.sum()):
         raise InputError("this model holds no block sizes: train it first, or pass num_nodes")
     draw = _Drawing(model, seed, sampler, told)
     waiting = [
-        _Graph(k, None if num_nodes is None else int(num_nodes[k]), None if plans is None else plans[k])
+        _Graph(
+            k,
+            None if num_nodes is None else int(num_nodes[k]),
+            None if plans is None else plans[k],
+            None if cores is None else cores[k],
+        )
         for k in range(n - 1, -1, -1)
     ]
     active: list[_Graph] = []
@@ -211,7 +223,26 @@ class _Drawing:
         parts = [c.graphs([0] * len(graphs), [0] * len(graphs)) for c in contexts]
         for k, g in enumerate(graphs):
             g.contexts = tuple(part[k] for part in parts)
-        self._plan(graphs, contexts)
+        bare = [k for k, g in enumerate(graphs) if g.core is None]
+        if bare:
+            self._plan([graphs[k] for k in bare], tuple(c.select(bare) for c in contexts))
+        begun = [k for k, g in enumerate(graphs) if g.core is not None]
+        if begun:
+            chosen = [graphs[k] for k in begun]
+            self._finish(list(range(len(begun))), chosen, tuple(c.select(begun) for c in contexts), self._core(chosen))
+
+    def _core(self, graphs: list[_Graph]) -> NewBlock:
+        """Return the block that each graph begins with."""
+        most, none = max(g.core_nodes for g in graphs), torch.zeros(len(graphs), dtype=torch.long, device=self.device)
+        types, pairs = torch.zeros(len(graphs), most).long(), torch.zeros(len(graphs), most, most).long()
+        for k, g in enumerate(graphs):
+            assert g.core is not None
+            g.size = g.core_nodes
+            types[k, : g.size], pairs[k, : g.size, : g.size] = g.core
+        mask = torch.arange(most) < _column([g.size for g in graphs])
+        walks = none.new_zeros(len(graphs), count) if (count := self.net.settings.walks) else None
+        types, pairs, mask = (t.to(self.device) for t in (types, pairs, mask))
+        return NewBlock(types, pairs, none, none, mask, walks, torch.ones_like(none, dtype=torch.bool))
 
     def _plan(self, graphs: list[_Graph], contexts: tuple[Context, ...]) -> None:
         """Draw size and key of the next block of each graph; one that is drawn again does not end the graph."""
@@ -273,8 +304,8 @@ class _Drawing:
         """Return which graphs go on with one node, where it may join as a leaf, and with which walk counts."""
         single = [k for k, g in enumerate(graphs) if g.size == 1 and g.blocks and self.removes]
         chosen = [graphs[k] for k in single]
-        past, exists = _past(chosen, max((g.nodes for g in chosen), default=0))
-        return single, *leaf_keys(past, exists, self.net.settings.walks, self.model.config)
+        past, exists, core = _past(chosen, max((g.nodes for g in chosen), default=0))
+        return single, *leaf_keys(past, exists, core, self.net.settings.walks, self.model.config)
 
     def _drawn(self, logits: Tensor, allowed: Tensor, noise: PerGraphNoise) -> list[int]:
         logits = logits.cpu().to(torch.float64)
@@ -316,9 +347,9 @@ class _Drawing:
 
     def _on_path(self, graphs: list[_Graph], new: NewBlock) -> list[bool]:
         """Return of each graph whether its new block is what peeling takes first."""
-        past, exists = _past(graphs, new.pairs.size(2) - new.pairs.size(1))
+        past, exists, core = _past(graphs, new.pairs.size(2) - new.pairs.size(1))
         mask = torch.cat([exists, new.mask.cpu()], 1)
-        return on_path(past > 0, new.pairs.cpu() > 0, mask, new.key.cpu(), self.model.config).tolist()
+        return on_path(past > 0, new.pairs.cpu() > 0, mask, new.key.cpu(), self.model.config, core).tolist()
 
     def _finish(self, kept: list[int], graphs: list[_Graph], contexts: tuple[Context, ...], finished: NewBlock) -> None:
         """Keep the new blocks of the graphs numbered ``kept``, then draw size and key of the blocks after."""
@@ -368,10 +399,11 @@ class _Drawing:
 
     def _solver(self, graphs: list[_Graph], old: Tensor, new: Tensor, key: Tensor, steps: int) -> Solver:
         """Return what draws edges one by one, the last of a block so that peeling takes it where that can be."""
-        past, config = _past(graphs, old.size(1))[0].to(self.device), self.model.config
+        past, _, core = (t.to(self.device) for t in _past(graphs, old.size(1)))
+        config = self.model.config
 
         def on_path(_: Tensor, rows: Tensor, left: Tensor) -> Tensor:
-            return keeps_path(past, rows, old, new, key, left, config).unsqueeze(-1)
+            return keeps_path(past, rows, old, new, key, left, core, config).unsqueeze(-1)
 
         limits: list[Callable[[Tensor, Tensor, Tensor], Tensor]] = [on_path]
         if self.sampler.valence:
@@ -400,16 +432,20 @@ def _entries(old: Tensor, place: Tensor, padded: int) -> tuple[Tensor, Tensor]:
     return own, high * (high - 1) // 2 + low
 
 
-def _past(graphs: list[_Graph], size: int) -> tuple[Tensor, Tensor]:
-    """Return pair types ``[B, c, c]`` of graphs so far, padded to ``size`` nodes, and which nodes exist ``[B, c]``."""
+def _past(graphs: list[_Graph], size: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return pair types ``[B, c, c]`` of graphs so far, padded to c nodes, and which exist and are cores ``[B, c]``."""
     pairs = torch.zeros(len(graphs), size, size, dtype=torch.long)
     for k, g in enumerate(graphs):
         pairs[k, : g.nodes, : g.nodes] = g.pairs
-    return pairs, torch.arange(size) < _column([g.nodes for g in graphs])
+    place = torch.arange(size)
+    return pairs, place < _column([g.nodes for g in graphs]), place < _column([g.core_nodes for g in graphs])
 
 
 def _column(values: list[int] | list[bool]) -> Tensor:
-    return torch.tensor(values).unsqueeze(1)
+    """Return ``[B, 1]``."""
+    return torch.tensor(values, dtype=torch.bool if isinstance(next(iter(values), 0), bool) else torch.long).unsqueeze(
+        1
+    )
 
 
 def _packed(graphs: list[_Graph]) -> GraphBatch:
@@ -424,4 +460,8 @@ def _packed(graphs: list[_Graph]) -> GraphBatch:
     counts = {
         name: torch.tensor([getattr(g, name) for g in graphs], dtype=torch.long) for name in ("redraws", "restarts")
     }
-    return DenseGraphs(x, adj, mask).to_packed().with_columns(node={"block": torch.cat(block)}, graph=counts)
+    columns = {"block": torch.cat(block)}
+    if any(g.core is not None for g in graphs):
+        core = torch.arange(size) < _column([g.core_nodes for g in graphs])
+        columns["core"] = core[mask]
+    return DenseGraphs(x, adj, mask).to_packed().with_columns(node=columns, graph=counts)

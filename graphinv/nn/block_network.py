@@ -185,6 +185,10 @@ class BlockNetwork(nn.Module):
         trunks = 1 if self.block_trunk is None else 2
         return trunks * s.layers * nodes * (2 * nodes * s.edge_dim + 2 * s.edge_dim + s.node_dim)
 
+    def step_cost(self, size: int, nodes: int) -> float:
+        """Return what a block of ``size`` nodes beside ``nodes`` adds to a call, which costs 1 whatever its batch."""
+        return size * (size + 2 * nodes) / 256
+
     def denoise(self, contexts: Contexts, new: NewBlock, time: Tensor) -> tuple[Tensor, Tensor]:
         """Return logits ``[B, s, K]`` of nodes and ``[B, s, c + s, E + 1]`` of pairs at ``time`` ``[B]``."""
         layout = StepLayout(contexts[0], new.mask)

@@ -14,7 +14,7 @@ from graphinv.errors import InputError
 from graphinv.models.pard import PARD
 from graphinv.models.pard.batch import block_batch
 from graphinv.models.pard.config import BlockSampler, PARDConfig
-from graphinv.models.pard.path import keeps_path, keeps_valence, leaf_keys, next_counts, on_path
+from graphinv.models.pard.path import block_edges, keeps_valence, leaf_keys, next_counts, on_path
 from graphinv.models.pard.removal import remove
 from graphinv.models.pard.sampler import draw_graphs
 from graphinv.nn.block_network import NewBlock
@@ -148,9 +148,8 @@ def slowly(pard, g, left, k):
         solver = StubMatching(stubs, mask, columns, 1)
         past, ones = g.pairs[k : k + 1, :old, :old], torch.ones(1, old).bool()
         whole = torch.cat([g.degree[k, old : old + 1], g.walks[k, old]]).unsqueeze(0)
-        allowed = (
-            solver.allowed(e, stubs) & keeps_path(past, e, ones, mask, whole, stubs, core[:, :old], pard.config)
-        )[0]
+        of_key, path = block_edges(past, e, ones, mask, whole, stubs, core[:, :old], pard.config)
+        allowed = (solver.allowed(e, stubs) & of_key & path)[0]
         edges = count_edges(g, k, old, new)
         hidden = [i for i in range(size) if int(x[0, i]) == 4]
         for i in hidden:
@@ -297,9 +296,9 @@ def test_what_is_missing_may_come_and_the_last_edge_only_if_the_block_is_then_on
         rows, stubs = left.pairs[k, old:new, :new], left.missing[k, old:new].sum(1)
         past, ones = g.pairs[k : k + 1, :old, :old], torch.ones(1, new).bool()
         key = torch.cat([g.degree[k, old : old + 1], g.walks[k, old]]).unsqueeze(0)
-        fine = keeps_path(
-            past, rows[None], ones[:, :old], ones[:, old:], key, stubs[None], ~ones[:, :old], pard.config
-        )[0]
+        exist = ones[:, :old], ones[:, old:]
+        of_key, path = block_edges(past, rows[None], *exist, key, stubs[None], ~exist[0], pard.config)
+        fine = (of_key & path)[0]
         assert bool(fine[left.missing[k, old:new, :new]].all())
         assert not (left.allowed[k, old:new, :new] & ~fine).any()
         for i, j in ((i, j) for i in range(new - old) for j in range(new)):

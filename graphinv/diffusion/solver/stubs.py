@@ -33,16 +33,16 @@ class StubMatching(Solver):
         rows: ``[B, R]`` bool, the new nodes that exist.
         columns: ``[B, C]`` bool, the nodes that exist, of which the last R are the new ones.
         steps: steps to come.
-        limits: each says of node types ``[B, R]``, pairs so far ``[B, R, C]`` and edges lacking ``[B, R]`` which edges
-            of which kind may come ``[B, R, C, E]`` (or ``[B, R, C, 1]``); a row that one leaves nothing is not bound by
-            it; the first ones count most.
+        limits: says of node types ``[B, R]``, pairs so far ``[B, R, C]`` and edges lacking ``[B, R]`` which edges of
+            which kind may come, ``[B, R, C, E]`` or ``[B, R, C, 1]`` each; a row that one leaves nothing is not bound
+            by it, so the first ones count most.
     """
 
     degree: Tensor
     rows: Tensor
     columns: Tensor
     steps: int
-    limits: Sequence[Callable[[Tensor, Tensor, Tensor], Tensor]] = ()
+    limits: Callable[[Tensor, Tensor, Tensor], Sequence[Tensor]] | None = None
     order: int = field(default=1, init=False)
 
     def init(self, process: Process, x: State) -> Carry:
@@ -87,8 +87,8 @@ class StubMatching(Solver):
         graph = active.nonzero().squeeze(1)
         row = categorical(left[graph].double(), u[graph, 0])
         allowed = self.allowed(pairs, left)[graph, row].unsqueeze(-1).expand(-1, -1, logits.size(-1) - 1)
-        for limit in self.limits:
-            limited = allowed & limit(nodes, pairs, left)[graph, row]
+        for limit in [] if self.limits is None else self.limits(nodes, pairs, left):
+            limited = allowed & limit[graph, row]
             allowed = torch.where(limited.flatten(1).any(1)[:, None, None], limited, allowed)
         scores = logits[graph, row, :, 1:].double().masked_fill(~allowed, -torch.inf).flatten(1)
         stuck = ~allowed.flatten(1).any(1)

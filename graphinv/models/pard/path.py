@@ -9,14 +9,14 @@ from graphinv.models.pard.config import PARDConfig
 from graphinv.nn.closing import leaf_sites
 from graphinv.nn.pair_features import Sight, closing, count_walks, joined_walks
 
-__all__ = ["edges_to_come", "keeps_path", "keeps_valence", "leaf_keys", "next_counts", "on_path"]
+__all__ = ["block_edges", "edges_to_come", "keeps_valence", "leaf_keys", "next_counts", "on_path"]
 
 
-def edges_to_come(sight: Sight, pairs: Tensor, left: Tensor, key: Tensor, config: PARDConfig) -> Tensor:
-    """Return ``[B, R, K]`` bool: which edges of a row do not lead off the path.
+def edges_to_come(sight: Sight, pairs: Tensor, left: Tensor, key: Tensor, config: PARDConfig) -> tuple[Tensor, Tensor]:
+    """Return ``[B, R, K]`` bool, twice: which edges of a row keep to the key of its block, and which to the path.
 
-    No edge lifts its row above the key of the block; the last one brings it there exactly, and ends the block so that
-    peeling takes it. Walk counts beyond x_3 are looked at with the last edge only.
+    No edge lifts its row above the key; the last one brings it there exactly, and ends the block so that peeling takes
+    it. Walk counts beyond x_3 are looked at with the last edge only.
 
     Args:
         sight: what rows see.
@@ -26,17 +26,17 @@ def edges_to_come(sight: Sight, pairs: Tensor, left: Tensor, key: Tensor, config
         config: H of the order and cap of the walk counts.
     """
     right, wrong = closing(sight, left, config.max_hops)
-    fine = ~wrong
+    last, fine = right | wrong, torch.ones_like(right)
     for h, count in enumerate(joined_walks(sight, pairs, count_walks(sight, key.size(-1))), 1):
         capped, target = count.clamp(max=config.walk_classes - 1), key[..., h : h + 1]
-        fine &= torch.where(right, capped == target, capped <= target)
-    return fine
+        fine &= torch.where(last, capped == target, capped <= target)
+    return fine, ~wrong
 
 
-def keeps_path(
+def block_edges(
     past: Tensor, rows: Tensor, old: Tensor, new: Tensor, key: Tensor, left: Tensor, core: Tensor, config: PARDConfig
-) -> Tensor:
-    """Return ``[B, s, c + s]`` bool: ``edges_to_come`` of one block.
+) -> tuple[Tensor, Tensor]:
+    """Return ``edges_to_come`` of one block, ``[B, s, c + s]`` bool each.
 
     Args:
         past: ``[B, c, c]`` pair types of finished nodes.

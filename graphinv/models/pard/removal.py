@@ -104,7 +104,8 @@ def remove(g: BlockBatch, config: PARDConfig, level: Tensor, node: Tensor, pair:
     apart = torch.zeros_like(pairs)
     sight = Sight(g.pairs, pairs, (row > column) & valid, same, apart, own.expand_as(same), config.edge_types, g.core)
     key = torch.cat([g.degree.unsqueeze(-1), g.walks], -1)
-    allowed &= edges_to_come(sight, pairs * reads, left.unsqueeze(1) * same, key, config)
+    of_key, on_path = edges_to_come(sight, pairs * reads, left.unsqueeze(1) * same, key, config)
+    allowed &= of_key & on_path
     node_weight = node_weight.masked_fill(g.core, 0.0)
     return Remainder(torch.where(hidden, config.node_types, g.types), pairs, node_weight, row_weight, missing, allowed)
 

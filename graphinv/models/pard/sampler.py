@@ -31,7 +31,7 @@ from graphinv.diffusion.state import with_fields
 from graphinv.errors import InputError
 from graphinv.graphs import DenseGraphs, GraphBatch
 from graphinv.models.pard.config import BlockSampler
-from graphinv.models.pard.path import keeps_path, keeps_valence, leaf_keys, next_counts, on_path
+from graphinv.models.pard.path import block_edges, keeps_valence, leaf_keys, next_counts, on_path
 from graphinv.nn.block_context import Context
 from graphinv.nn.block_network import NewBlock
 
@@ -41,12 +41,15 @@ if TYPE_CHECKING:
 
 __all__ = ["draw_graphs"]
 
-_CALL = 2048  # what a call of the network costs whatever its batch, in pairs
 _POOL = 2**30  # bytes of context that graphs under way may come to; the largest go on beyond it, up to twice as much
 _DAMAGED = "the model gives no numbers (NaN): its weights are damaged; take another checkpoint"
 _SIZE, _DEGREE, _START, _STEPS, _WALKS = (0, 1, 2, 3, 4)  # what noise of a block is for
 _UNLIKELY = 1e9  # taken from the logits of what may not be, unless nothing else is there
 _RESTART, _ATTEMPT = 2**20, 2**40  # above any number of blocks, and of restarts
+
+
+_Shape = tuple[int, int, int]  # steps, new and finished nodes of a block
+Leaves = tuple[list[int], Tensor, Tensor]  # which graphs of a batch, where a leaf may join each, its walk counts there
 
 
 @dataclass
@@ -63,6 +66,7 @@ class _Graph:
     blocks: list[int] = field(default_factory=list)  # their sizes
     types: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.long))
     pairs: Tensor = field(default_factory=lambda: torch.zeros(0, 0, dtype=torch.long))
+    lost: bool = False  # a block was kept that peeling does not take
     attempt: int = 0
     redraws: int = 0
     restarts: int = 0
@@ -81,7 +85,7 @@ class _Graph:
 
     def drop(self) -> None:
         """Begin anew."""
-        self.attempt, self.restarts = 0, self.restarts + 1
+        self.attempt, self.restarts, self.lost = 0, self.restarts + 1, False
         self.blocks, self.types, self.pairs = [], self.types[:0], self.pairs[:0, :0]
 
     def grow(self, types: Tensor, rows: Tensor) -> None:
@@ -128,7 +132,8 @@ def draw_graphs(
         if entering:
             draw.enter(entering)
         active += entering
-        for chunk in _batches(draw.affordable([g for g in active if g.size]), draw.steps, batch_size):
+        ready = draw.affordable([g for g in active if g.size])
+        for chunk in _batches(ready, draw.steps, draw.net.step_cost, draw.removes, batch_size):
             draw.block(chunk)
         done += [g for g in active if not g.size]
         active = [g for g in active if g.size]
@@ -137,32 +142,45 @@ def draw_graphs(
     return _packed(sorted(done, key=lambda g: g.number))
 
 
-def _batches(graphs: list[_Graph], steps: Callable[[_Graph], int], batch_size: int) -> Iterator[list[_Graph]]:
-    """Yield graphs whose next blocks take equally many steps, cut where calls and padding together cost least."""
-    by_steps: dict[int, dict[tuple[int, int], list[_Graph]]] = defaultdict(lambda: defaultdict(list))
+def _batches(
+    graphs: list[_Graph],
+    steps: Callable[[_Graph], int],
+    cost: Callable[[int, int], float],
+    mixes: bool,
+    batch_size: int,
+) -> Iterator[list[_Graph]]:
+    """Yield graphs whose next blocks are drawn together, cut where calls and padding together cost least.
+
+    Blocks of unlike steps only come together if ``mixes``; ``cost`` says what a graph of a size and of finished nodes
+    adds to a call.
+    """
+    by_steps: dict[int, dict[_Shape, list[_Graph]]] = defaultdict(lambda: defaultdict(list))
     for g in graphs:
-        by_steps[steps(g)][g.size, g.nodes].append(g)
+        by_steps[0 if mixes else steps(g)][steps(g), g.size, g.nodes].append(g)
     for _, alike in sorted(by_steps.items()):
         shapes = sorted(alike)
-        for start, end in _cuts(shapes, [len(alike[shape]) for shape in shapes], batch_size):
+        for start, end in _cuts(shapes, [len(alike[shape]) for shape in shapes], cost, batch_size):
             together = [g for shape in shapes[start:end] for g in alike[shape]]
             for first in range(0, len(together), batch_size):
                 yield together[first : first + batch_size]
 
 
-def _cuts(shapes: list[tuple[int, int]], counts: list[int], most: int) -> list[tuple[int, int]]:
-    """Return the runs of ``shapes`` (new and finished nodes, sorted; ``counts`` graphs of each) that cost least.
+def _cuts(
+    shapes: list[_Shape], counts: list[int], cost: Callable[[int, int], float], most: int
+) -> list[tuple[int, int]]:
+    """Return the runs of ``shapes`` (sorted; ``counts`` graphs of each) that cost least.
 
-    A run costs its padded pairs and ``_CALL`` for every ``most`` graphs: the shortest path over places to cut.
+    A run takes the most steps of its shapes and pads to their most nodes; each step costs one for every ``most`` graphs
+    and the ``cost`` of each: the shortest path over places to cut.
     """
     best, before = [0.0] + [math.inf] * len(shapes), [0] * (len(shapes) + 1)
     for end in range(1, len(shapes) + 1):
-        size, nodes, count = shapes[end - 1][0], 0, 0
+        steps, size, nodes, count = shapes[end - 1][0], 0, 0, 0
         for start in range(end - 1, -1, -1):
-            nodes, count = max(nodes, shapes[start][1]), count + counts[start]
-            cost = best[start] + _CALL * math.ceil(count / most) + count * size * (size + 2 * nodes)
-            if cost < best[end]:
-                best[end], before[end] = cost, start
+            size, nodes, count = max(size, shapes[start][1]), max(nodes, shapes[start][2]), count + counts[start]
+            total = best[start] + (1 + steps) * (math.ceil(count / most) + count * cost(size, nodes))
+            if total < best[end]:
+                best[end], before[end] = total, start
     runs, end = [], len(shapes)
     while end:
         runs.append((before[end], end))
@@ -179,6 +197,7 @@ class _Drawing:
         node, pair = model.processes()
         self.removes = model.config.prior == "empty"
         self.process = GraphProcess(node, Removal(model.config.edge_types) if self.removes else pair)
+        self.follows = self.removes or sampler.tries > 1  # the path is looked at
         if sampler.tries > 1 and model.config.order != "tuple":
             raise InputError(f'tries look for the order "tuple", this model has {model.config.order!r}; set tries = 1')
         if sampler.valence and not self.removes:
@@ -252,11 +271,23 @@ class _Drawing:
         start = self.net.properties.first_sizes(counts, contexts[-1].total).cpu()
         logits = self.net.next_sizes(contexts).cpu().to(torch.float64)
         logits = torch.where(_column([not g.blocks for g in graphs]), start, logits)
+        leaves = self._leaves(graphs)
+        if self.removes:
+            logits[:, 1] += self._single_chance(contexts, leaves)
         for g, size in zip(graphs, self._sizes(graphs, logits, noise.child(_SIZE)), strict=True):
             g.size = size
             if g.plan is not None:
                 g.size = g.plan[len(g.blocks)][0] if len(g.blocks) < len(g.plan) else 0
-        self._keys(graphs, contexts, noise)
+        self._keys(graphs, contexts, leaves, noise)
+
+    def _single_chance(self, contexts: tuple[Context, ...], leaves: Leaves) -> Tensor:
+        """Return ``[B]`` log p(a next block of one node can be): it is no leaf where peeling would take other nodes."""
+        count = len(contexts[-1].total)
+        ones = torch.ones(count, dtype=torch.long, device=self.device)
+        p = self.net.next_degrees(contexts, ones).cpu().double().softmax(-1)[:, 1]
+        none = torch.zeros(count, dtype=torch.bool)
+        none[leaves[0]] = ~leaves[1].any(1)
+        return torch.where(none, torch.log1p(-p), 0.0)
 
     def _sizes(self, graphs: list[_Graph], logits: Tensor, noise: PerGraphNoise) -> list[int]:
         """Draw sizes: known ones that leave the graph within its target, or within the largest of the model."""
@@ -271,7 +302,7 @@ class _Drawing:
         allowed = torch.where(allowed.any(1, keepdim=True), allowed, fits)
         return self._drawn(logits, allowed, noise)
 
-    def _keys(self, graphs: list[_Graph], contexts: tuple[Context, ...], noise: PerGraphNoise) -> None:
+    def _keys(self, graphs: list[_Graph], contexts: tuple[Context, ...], leaves: Leaves, noise: PerGraphNoise) -> None:
         """Draw the degree of the next block of each graph, and its further walk counts, for the size it has.
 
         A single leaf has those that it can have where peeling then takes it.
@@ -282,7 +313,8 @@ class _Drawing:
         logits = torch.where(first, self.net.properties.first_degrees(sizes, contexts[-1].total), logits)
         degree = torch.arange(self.model.max_nodes)
         most = _column([max(g.nodes + g.size - 1, 0) for g in graphs])
-        single, sites, counts = self._leaves(graphs)
+        alone = [i for i, k in enumerate(leaves[0]) if graphs[k].size == 1]
+        single, sites, counts = [leaves[0][i] for i in alone], leaves[1][alone], leaves[2][alone]
         allowed = (degree <= most) & self.known_degrees
         allowed[single] &= (degree != 1) | sites.any(1, keepdim=True)
         allowed = torch.where(allowed.any(1, keepdim=True), allowed, degree <= most)
@@ -300,9 +332,9 @@ class _Drawing:
             for g, value in zip(graphs, self._drawn(logits, allowed, noise.child(_WALKS + k)), strict=True):
                 g.key.append(value)
 
-    def _leaves(self, graphs: list[_Graph]) -> tuple[list[int], Tensor, Tensor]:
-        """Return which graphs go on with one node, where it may join as a leaf, and with which walk counts."""
-        single = [k for k, g in enumerate(graphs) if g.size == 1 and g.blocks and self.removes]
+    def _leaves(self, graphs: list[_Graph]) -> Leaves:
+        """Return which graphs are on their path, where a leaf may join them, and with which walk counts."""
+        single = [k for k, g in enumerate(graphs) if g.blocks and not g.lost and self.removes]
         chosen = [graphs[k] for k in single]
         past, exists, core = _past(chosen, max((g.nodes for g in chosen), default=0))
         return single, *leaf_keys(past, exists, core, self.net.settings.walks, self.model.config)
@@ -325,7 +357,7 @@ class _Drawing:
         """
         contexts = tuple(type(c[0]).join(c) for c in zip(*(g.contexts for g in graphs), strict=True))
         finished = self._denoised(graphs, contexts)
-        fine = [True] * len(graphs) if self.sampler.tries == 1 else self._on_path(graphs, finished)
+        fine = self._on_path(graphs, finished) if self.follows else [True] * len(graphs)
         again, anew, kept = [], [], []
         for k, (g, passed) in enumerate(zip(graphs, fine, strict=True)):
             if not passed and g.attempt + 1 < self.sampler.tries:
@@ -334,6 +366,7 @@ class _Drawing:
                 anew.append(g)
             else:
                 kept.append(k)
+                g.lost |= not passed
         for k in again:
             graphs[k].attempt += 1
             graphs[k].redraws += 1
@@ -398,23 +431,19 @@ class _Drawing:
         return NewBlock(end.nodes, end.pairs, numbers, degree, mask, walks)
 
     def _solver(self, graphs: list[_Graph], old: Tensor, new: Tensor, key: Tensor, steps: int) -> Solver:
-        """Return what draws edges one by one, the last of a block so that peeling takes it where that can be."""
+        """Return what draws edges one by one, within the key and so that peeling takes the block, where that can be."""
         past, _, core = (t.to(self.device) for t in _past(graphs, old.size(1)))
-        config = self.model.config
+        types = pad_sequence([g.types for g in graphs], batch_first=True).to(self.device)
+        config, valences = self.model.config, self.model.valences
+        room = valences[types] - past.sum(2)
 
-        def on_path(_: Tensor, rows: Tensor, left: Tensor) -> Tensor:
-            return keeps_path(past, rows, old, new, key, left, core, config).unsqueeze(-1)
+        def limits(nodes: Tensor, rows: Tensor, left: Tensor) -> list[Tensor]:
+            out = [part.unsqueeze(-1) for part in block_edges(past, rows, old, new, key, left, core, config)]
+            if self.sampler.valence:
+                most = valences[nodes.clamp(max=config.node_types - 1)]  # unknown ones are not asked about
+                out.append(keeps_valence(room, most, rows, left, config.edge_types))
+            return out
 
-        limits: list[Callable[[Tensor, Tensor, Tensor], Tensor]] = [on_path]
-        if self.sampler.valence:
-            types = pad_sequence([g.types for g in graphs], batch_first=True).to(self.device)
-            room = self.model.valences[types] - past.sum(2)
-
-            def in_valence(nodes: Tensor, rows: Tensor, left: Tensor) -> Tensor:
-                most = self.model.valences[nodes.clamp(max=config.node_types - 1)]  # unknown ones are not asked about
-                return keeps_valence(room, most, rows, left, config.edge_types)
-
-            limits.append(in_valence)
         return StubMatching(torch.where(new, key[:, :1], 0), new, torch.cat([old, new], 1), steps, limits)
 
     def _tempered(self, logits: Tensor) -> Tensor:

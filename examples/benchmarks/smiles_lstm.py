@@ -27,7 +27,7 @@ from tqdm import tqdm
 
 import graphinv
 
-from .lines import add_output, emit, setting
+from .lines import add_output, emit, setting, watt_hours
 
 TOKEN = re.compile(r"Cl|Br|\[[^\]]+\]|%\d\d|.")
 END = 0  # begins and ends a molecule, and fills the rest of a batch
@@ -115,8 +115,7 @@ def main() -> None:
     seconds = time.process_time() - start
     report = graphinv.evaluate(smiles, reference=store, protocol=args.protocol)
     rates = {k: round(report[k]["rate"], 5) for k in ("valid_strict", "valid_relaxed", "connected", "unique", "novel")}
-    new = max(1, report["valid_strict"]["count"] * rates["unique"] * rates["novel"])
-    each = args.watt / 3600 * seconds / new
+    new = report["valid_strict"]["count"] * rates["unique"] * rates["novel"]
     line = {
         "name": "smiles_lstm",
         "data": Path(args.data).stem,
@@ -124,7 +123,7 @@ def main() -> None:
     }
     line |= {"train_cpu_s": round(60 * args.minutes), "train_molecules": seen, "samples": args.samples, **rates}
     line |= {"sample_cpu_s": round(seconds, 2), "watt": args.watt}
-    line["wh_10000"] = [round(1e4 * each, 4), round(1e4 * each + args.watt * 60 * args.minutes / 3600, 3)]
+    line["wh_10000"] = watt_hours(args.watt, seconds, 60 * args.minutes, new)
     line["distances"] = report.get("distances")
     emit({**line, **setting("smiles_lstm", args.threads)}, args.out)
 

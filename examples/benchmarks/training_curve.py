@@ -20,7 +20,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+import torch
+
 import graphinv
+
+from .lines import watt_hours
 
 
 def parse() -> tuple[argparse.Namespace, list[str]]:
@@ -32,6 +36,12 @@ def parse() -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--seed", type=int, default=0, help="of the samples")
     parser.add_argument("--steps-per-element", type=float, default=None, help="of the sampler of PARD")
     parser.add_argument("--steps", type=int, default=None, help="of the sampler")
+    parser.add_argument("--tries", type=int, default=None, help="of the sampler of PARD; 1 draws every block once")
+    parser.add_argument("--restarts", type=int, default=None, help="of the sampler of PARD")
+    parser.add_argument("--protocol", help="distances by this protocol, such as gdss-2022")
+    parser.add_argument("--last", action="store_true", help="judge the newest snapshot only")
+    parser.add_argument("--watt", type=float, default=15.0, help="of one busy core (default 15, an assumption)")
+    parser.add_argument("--threads", type=int, default=1, help="of the sampler, and of the training in its energy")
     parser.add_argument("--no-train", action="store_true", help="judge the snapshots that are there")
     return parser.parse_known_args()
 
@@ -65,13 +75,18 @@ def snapshot(run: Path) -> None:
 def judge(folder: Path, args: argparse.Namespace, store: Any) -> dict[str, Any]:
     """Draw molecules from a snapshot and return what they are worth."""
     generator = graphinv.MoleculeGenerator.load(folder)
-    wanted = {"steps": args.steps, "steps_per_element": args.steps_per_element}
-    wanted = {k: v for k, v in wanted.items() if v is not None}
+    names = ("steps", "steps_per_element", "tries", "restarts")
+    wanted = {k: getattr(args, k) for k in names if getattr(args, k) is not None}
     sampler = {**vars(generator.generator.config.sampler), **wanted}
+    start = time.process_time()
     out = generator.sample(args.samples, seed=args.seed, sampler=type(generator.generator.config.sampler)(**sampler))
-    report = graphinv.evaluate(out.smiles, reference=store)
+    seconds = time.process_time() - start
+    report = graphinv.evaluate(out.smiles, reference=store, protocol=args.protocol)
     progress = generator.metadata["progress"]
-    rates = {k: report[k]["rate"] for k in ("valid_strict", "valid_relaxed", "unique", "novel")}
+    rates = {k: report[k]["rate"] for k in ("valid_strict", "valid_relaxed", "connected", "unique", "novel")}
+    new = report["valid_strict"]["count"] * rates["unique"] * rates["novel"]
+    columns = out.graphs.graph_columns
+    drawn = {k: int(columns[k].sum()) / args.samples for k in ("redraws", "restarts") if k in columns}
     return {
         "name": "training_curve",
         "generator": generator.generator.kind,
@@ -84,7 +99,13 @@ def judge(folder: Path, args: argparse.Namespace, store: Any) -> dict[str, Any]:
         "path_consistent": out.path_consistent,
         "network_calls": out.evaluations,
         "sampler": sampler,
+        **drawn,
         "sampling_seconds": out.seconds,
+        "sample_cpu_s": seconds,
+        "parameters": sum(p.numel() for p in generator.generator.parameters()),
+        "watt": args.watt,
+        "wh_10000": watt_hours(args.watt, seconds, progress["seconds"] * args.threads, new),
+        "distances": report.get("distances"),
         "training": generator.metadata["training"],
         "graphinv": generator.metadata["graphinv"],
         "command": "python -m examples.benchmarks.training_curve " + " ".join(sys.argv[1:]),
@@ -97,8 +118,10 @@ def main() -> None:
         if not settings:
             sys.exit("say what to train, such as: pard --preset qm9 (the arguments of graphinv train)")
         train(args, settings)
+    torch.set_num_threads(args.threads)
     store = graphinv.GraphStore.open(args.data)
-    for folder in sorted((args.output / "curve").iterdir()):
+    folders = sorted((args.output / "curve").iterdir())
+    for folder in folders[-1:] if args.last else folders:
         print(json.dumps(judge(folder, args, store)), flush=True)
 
 

@@ -108,6 +108,8 @@ def _draw(values: Any, changes: dict[str, Any]) -> str:
     if drawn.path_consistent is not None:
         told.append(f"path consistency: {drawn.path_consistent:.1%} have the block order they were drawn in")
     told += _redraws(drawn.graphs)
+    if getattr(settings["sampler"] or getattr(model.generator.config, "sampler", None), "valence", False):
+        told.append("valence: nodes took no more bonds than their type did in training")
     if isinstance(drawn, Samples) and values.repair != "none":
         told.append(f"repair {values.repair!r} changed {drawn.repaired:,} of {values.count:,} samples")
     if values.grid:

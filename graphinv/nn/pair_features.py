@@ -162,11 +162,13 @@ def closing(sight: Sight, left: Tensor, hops: int) -> tuple[Tensor, Tensor]:
     Args:
         sight: what rows see.
         left: ``[B, R, K]`` edges that nodes of the row's block lack.
-        hops: H of the block order.
+        hops: H of the block order; 0 takes every last edge for right.
     """
     own, other = ((left * part).sum(-1, keepdim=True) for part in (sight.own, ~sight.own))
     takes = sight.same & (left > 0) & ~sight.own
     last = (own == 1) & torch.where(takes, other == 1, sight.later & (other == 0))
+    if not hops:
+        return last, torch.zeros_like(last)
     right = torch.zeros_like(last)
     graph, row = last.any(-1).nonzero(as_tuple=True)
     if graph.numel():

@@ -167,7 +167,7 @@ class Progress(Callback):
         """Open the bar where the training starts or goes on."""
         self._since = self._told = time.monotonic()
         total = int(trainer.max_epochs or 0) * int(trainer.num_training_batches)
-        if sys.stderr.isatty():
+        if sys.stderr.isatty() and trainer.is_global_zero:
             self._bar = tqdm(total=total, initial=trainer.global_step, desc="training", unit="step")
 
     def on_train_batch_end(
@@ -188,6 +188,8 @@ class Progress(Callback):
             self._tell(trainer)
 
     def _tell(self, trainer: lightning.Trainer) -> None:
+        if not trainer.is_global_zero:
+            return
         rate = trainer.optimizers[0].param_groups[0]["lr"]
         values = {"loss": f"{self._sum / max(self._steps, 1):.3f}", "rate": f"{rate:.2g}"}
         if "valid_loss" in trainer.callback_metrics:

@@ -12,6 +12,8 @@ from graphinv.nn.block import BlockSettings
 
 __all__ = ["BlockSampler", "PARDConfig"]
 
+_CLOSING_NODES = 256  # most nodes of a model that judges the last edges of blocks
+
 
 @dataclass(frozen=True)
 class BlockSampler:
@@ -163,10 +165,16 @@ class PARDConfig:
                 f"grants; got order {self.order!r} and max_hops = {self.max_hops}"
             )
 
+    @property
+    def closing_hops(self) -> int:
+        """H of the block order where last edges of blocks are judged by it; 0 in graphs so large that it costs much."""
+        return self.max_hops if self.order == "tuple" and self.max_nodes <= _CLOSING_NODES else 0
+
     def shapes(self) -> BlockSettings:
         """Return what the network is built from."""
-        hops = self.max_hops if self.network == "tokens" and self.order == "tuple" else 0
+        tokens = self.network == "tokens" and self.order == "tuple"
         own = {f.name: getattr(self, f.name, None) for f in fields(BlockSettings)}
-        own |= {"hops": hops, "walks": min(self.walks, max(hops - 1, 0)), "conditions": len(self.conditions)}
+        own |= {"hops": self.closing_hops if tokens else 0, "conditions": len(self.conditions)}
+        own["walks"] = min(self.walks, max(self.max_hops - 1, 0)) if tokens else 0
         own["continues"] = self.cores > 0
         return BlockSettings(**own)  # type: ignore[arg-type]

@@ -307,8 +307,9 @@ class PARD(GraphGenerator):
         leaf, sites, counts = self._leaves(g)
         for k in range(1, key.size(1)):
             logits = heads.walk_counts(before, sizes, key[:, :k])
-            can = next_counts(sites, counts, key[leaf, 1:k], logits.size(1))
-            logits[leaf] = logits[leaf].masked_fill(~can, -torch.inf)
+            if leaf.numel():
+                can = next_counts(sites, counts, key[leaf, 1:k], logits.size(1))
+                logits[leaf] = logits[leaf].masked_fill(~can, -torch.inf)
             walks = walks + F.cross_entropy(logits, key[:, k], reduction="none")
         return size, degree, torch.where(sizes > 0, walks, 0.0)
 
@@ -317,7 +318,7 @@ class PARD(GraphGenerator):
         following = torch.cat([torch.zeros_like(g.first_size), g.next_size])
         degree = torch.cat([g.first_degree, g.next_degree])
         chosen = (following == 1) & (degree == 1)
-        if self.config.prior != "empty" or not self.net.settings.walks:
+        if self.config.prior != "empty" or not self.net.settings.walks or not self.config.closing_hops:
             chosen = torch.zeros_like(chosen)
         leaf = chosen.nonzero().squeeze(1)
         last = g.last[leaf - len(g.first_size)]

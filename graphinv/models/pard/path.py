@@ -25,7 +25,7 @@ def edges_to_come(sight: Sight, pairs: Tensor, left: Tensor, key: Tensor, config
         key: ``[B, R, 1 + W]`` degree and further walk counts of the row's block.
         config: H of the order and cap of the walk counts.
     """
-    right, wrong = closing(sight, left, config.max_hops)
+    right, wrong = closing(sight, left, config.closing_hops)
     last, fine = right | wrong, torch.ones_like(right)
     for h, count in enumerate(joined_walks(sight, pairs, count_walks(sight, key.size(-1))), 1):
         capped, target = count.clamp(max=config.walk_classes - 1), key[..., h : h + 1]
@@ -81,7 +81,7 @@ def leaf_keys(past: Tensor, exists: Tensor, core: Tensor, walks: int, config: PA
         walks: W, those that a key has beyond the degree.
         config: H of the order and cap of the walk counts.
     """
-    sites, counts = leaf_sites(past > 0, exists, exists & ~core, config.max_hops)
+    sites, counts = leaf_sites(past > 0, exists, exists & ~core, config.closing_hops)
     return sites, counts[..., 1 : 1 + walks].clamp(max=config.walk_classes - 1)
 
 

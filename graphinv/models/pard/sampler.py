@@ -197,7 +197,8 @@ class _Drawing:
         node, pair = model.processes()
         self.removes = model.config.prior == "empty"
         self.process = GraphProcess(node, Removal(model.config.edge_types) if self.removes else pair)
-        self.follows = self.removes or sampler.tries > 1  # the path is looked at
+        self.judges = self.removes and model.config.closing_hops > 0  # where leaves and last edges may come
+        self.follows = self.judges or sampler.tries > 1  # the path is looked at
         if sampler.tries > 1 and model.config.order != "tuple":
             raise InputError(f'tries look for the order "tuple", this model has {model.config.order!r}; set tries = 1')
         if sampler.valence and not self.removes:
@@ -334,7 +335,7 @@ class _Drawing:
 
     def _leaves(self, graphs: list[_Graph]) -> Leaves:
         """Return which graphs are on their path, where a leaf may join them, and with which walk counts."""
-        single = [k for k, g in enumerate(graphs) if g.blocks and not g.lost and self.removes]
+        single = [k for k, g in enumerate(graphs) if g.blocks and not g.lost and self.judges]
         chosen = [graphs[k] for k in single]
         past, exists, core = _past(chosen, max((g.nodes for g in chosen), default=0))
         return single, *leaf_keys(past, exists, core, self.net.settings.walks, self.model.config)

@@ -19,7 +19,7 @@ from graphinv.nn.block_context import TokenContext
 from graphinv.nn.block_network import BlockInput, Contexts, NewBlock, ParallelOutput, mirror_inner
 from graphinv.nn.embed import time_waves
 from graphinv.nn.pair_features import Sight, feature_count, pair_features
-from graphinv.nn.ppgn import mlp
+from graphinv.nn.ppgn import again, mlp
 from graphinv.ops.pairs import pair_index
 
 __all__ = ["TokenNetwork"]
@@ -105,7 +105,7 @@ class TokenTrunk(nn.Module):
     def __init__(self, settings: BlockSettings) -> None:
         super().__init__()
         s = settings
-        self.heads = s.heads
+        self.heads, self.recompute = s.heads, s.recompute == "layers"
         self.bias = nn.Linear(feature_count(s.edge_types, s.hops, s.walks), s.layers * s.heads, bias=False)
         self.layers = nn.ModuleList(TokenLayer(s) for _ in range(s.layers))
         self.norm = nn.LayerNorm(s.node_dim)
@@ -118,7 +118,7 @@ class TokenTrunk(nn.Module):
         bias = bias.view(batch, len(self.layers), self.heads, rows, nodes)
         out = []
         for k, layer in enumerate(self.layers):
-            x, own = layer(x, None if kept is None else kept[k], reading, bias[:, k])
+            x, own = again(self.recompute, layer, x, None if kept is None else kept[k], reading, bias[:, k])
             out.append(own)
         return self.norm(x), out
 

@@ -468,3 +468,15 @@ def test_the_logits_equal_their_plain_transcription():
     own = square(out.pairs, size)
     assert_close(own[later], logits[:, size:, :size][later], "pairs to the past")
     assert_close(own[same], logits[:, size:, size:][same], "pairs of the block")
+
+
+def test_layers_computed_again_in_the_backward_pass_give_the_same_gradients():
+    g, gradients = random_input(seed=2), []
+    for recompute in ("none", "layers"):
+        net = network("tokens", recompute=recompute)
+        out = net(g)
+        (out.nodes.square().sum() + out.pairs.square().sum() + out.totals.square().sum()).backward()
+        gradients.append({name: p.grad for name, p in net.named_parameters() if p.grad is not None})
+    assert gradients[0].keys() == gradients[1].keys()
+    for name, value in gradients[0].items():
+        assert_close(gradients[1][name], value, name, tolerance=1e-12)

@@ -12,7 +12,7 @@ from graphinv.nn.block import BlockSettings
 
 __all__ = ["BlockSampler", "PARDConfig"]
 
-_CLOSING_NODES = 256  # most nodes of a model that judges the last edges of blocks
+_CLOSING_NODES = 100  # most nodes of a model that judges the last edges of blocks: n^3 numbers for each block
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,8 @@ class PARDConfig:
         absolute: nodes see the number of their block.
         relative: pairs see how many blocks their ends are apart.
         recompute: what the backward pass computes again instead of keeping it: "none", "pairs" (the inside of pair
-            functions: a third less memory for little time) or "layers" (least memory).
+            functions: a third less memory for little time) or "layers" (least memory; of a network of tokens only this
+            one makes a difference).
         walks: most walk counts of a block's key that are drawn beside its degree, and given to the block. A network of
             tokens has as many of the max_hops - 1 that the order "tuple" compares, others none.
         walk_classes: how many values of each are told apart.

@@ -6,6 +6,7 @@ measurement is a process of its own, in turns, the sides one after the other and
   train   one step: losses, backward and optimizer of all networks of a side, on --batch-size molecules
   sample  the same number of graphs grown with the block sizes of the molecules at --steps denoising steps per block
   step    one denoising step of the last --block nodes of one graph of n nodes, for each n of --nodes
+  size    one training step on two sparse planar graphs of n nodes, for each n of --nodes
 
   cpu_s, iqr_s      median CPU seconds and their quartile distance; per_graph_s for each molecule of the batch
   graphs_per_cpu_s  of part sample
@@ -33,6 +34,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import random
 import resource
 import statistics
@@ -44,6 +46,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
+import networkx as nx
 import torch
 from rdkit import Chem
 from torch import Tensor
@@ -84,11 +87,14 @@ VARIANTS = {
     "ours_x32": Variant(times=32),
     "ours_adaptive": Variant(adaptive=True),
     "ours_uncached": Variant(cached=False),
+    "tokens_layers": Variant(
+        (("network", "tokens"), ("prior", "empty"), ("heads", 4), ("recompute", "layers")),
+    ),
     "tokens": Variant((("network", "tokens"), ("prior", "empty"), ("heads", 4))),
     "tokens_x32": Variant((("network", "tokens"), ("prior", "empty"), ("heads", 4)), times=32),
 }
 ATOMS = ("H", "C", "N", "O", "F")
-PARTS, SIDES = ("train", "sample", "step"), ("peer", "peer_x8", "peer_denoiser", "plain", *VARIANTS)
+PARTS, SIDES = ("train", "sample", "step", "size"), ("peer", "peer_x8", "peer_denoiser", "plain", *VARIANTS)
 RSS_UNIT = 1 if sys.platform == "darwin" else 1024  # bytes
 Line = dict[str, Any]
 
@@ -236,6 +242,35 @@ def to_molecule(mol: Chem.Mol) -> Molecule:
     return Molecule(torch.tensor([ATOMS.index(atom.GetSymbol()) for atom in mol.GetAtoms()]), edges)
 
 
+def planar_graph(nodes: int, seed: int) -> Molecule:
+    """Return a grid with some diagonals and without some edges, cut to ``nodes`` of its nodes."""
+    rng, side = random.Random(seed), math.ceil(math.sqrt(nodes))
+    graph = nx.convert_node_labels_to_integers(nx.grid_2d_graph(side, side))
+    for i in range(side - 1):
+        for j in range(side - 1):
+            if rng.random() < 0.5:
+                first = side * i + j + rng.randrange(2)
+                graph.add_edge(first, side * (2 * i + 1) + 2 * j + 1 - first)
+    edges = torch.zeros(nodes, nodes, dtype=torch.long)
+    for i, j in graph.edges:
+        if max(i, j) < nodes and rng.random() < 0.9:
+            edges[i, j] = edges[j, i] = 1
+    return Molecule(torch.zeros(nodes, dtype=torch.long), edges)
+
+
+def measure_sizes(side: str, setting: Setting, args: argparse.Namespace) -> list[Line]:
+    """Return the readings of training steps on one graph of each of --nodes, up to the first that fails."""
+    lines: list[Line] = []
+    for n in args.nodes:
+        own = argparse.Namespace(**{**vars(args), "nodes": [n]})
+        graphs = [planar_graph(n, args.seed + k) for k in range(2)]  # norms of the official code want two
+        tested = make_side(side, graphs, setting, own)
+        seconds, extra = timed(tested.train_step, args.repeats)
+        common = {"status": "ok", "parameters": tested.parameters, "graphs": 2}
+        lines.append({**common, "nodes": n, "cpu": seconds, "extra": [extra]})
+    return lines
+
+
 def timed(run: Callable[[], object], repeats: int) -> tuple[list[float], float]:
     """Return CPU seconds of each repeat after a first one, and the peak memory of the first; 0 repeats: the first."""
     with MemoryMeter() as meter:
@@ -257,6 +292,10 @@ def measure(args: argparse.Namespace) -> list[Line]:
     )
     if part == "step":
         setting = replace(setting, max_blocks=max(args.nodes) // args.block + 2, sizes=args.block + 2)
+    if part == "size":
+        most = max(args.nodes)
+        setting = replace(setting, max_blocks=most + 1, sizes=most + 1, degrees=16, hops=args.hops)
+        return measure_sizes(side, setting, args)
     times = 8 if side == "peer_x8" else VARIANTS.get(side, Variant()).times
     count = times * args.graphs if part == "sample" else args.batch_size
     drawn = draw_molecules(args.dataset, count, args.seed)
@@ -365,7 +404,10 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--width", type=int, default=256, help="node channels (default 256)")
     parser.add_argument("--edge-width", type=int, default=64, help="pair channels (default 64)")
     parser.add_argument("--norm", default="legacy_batch", choices=("legacy_batch", "layer"), help="of plain and peer")
-    parser.add_argument("--nodes", type=int, nargs="+", default=[16, 32, 64, 128], help="graph sizes of part step")
+    parser.add_argument(
+        "--nodes", type=int, nargs="+", default=[16, 32, 64, 128], help="graph sizes of parts step and size"
+    )
+    parser.add_argument("--hops", type=int, default=3, help="hops of the block order in part size (default 3)")
     parser.add_argument("--block", type=int, default=4, help="nodes of a block in part step (default 4)")
     parser.add_argument("--turns", type=int, default=3, help="processes per side and part (default 3)")
     parser.add_argument("--repeats", type=int, default=3, help="timed runs per process (default 3; part sample: 1)")

@@ -1,0 +1,53 @@
+"""Cost against the number of nodes, and the table of drug-like molecules."""
+
+from __future__ import annotations
+
+from xml.etree import ElementTree
+
+import networkx as nx
+import pytest
+
+from examples.benchmarks.lines import watt_hours
+from examples.benchmarks.pages import pard as page
+from examples.benchmarks.pard import planar_graph
+
+
+@pytest.mark.parametrize("nodes", [1, 10, 50, 101])
+def test_graphs_of_the_cost_are_planar_sparse_and_of_their_size(nodes):
+    molecule = planar_graph(nodes, 3)
+    graph = nx.from_numpy_array(molecule.edges.numpy())
+    assert len(molecule.nodes) == nodes and graph.number_of_edges() < 3 * nodes
+    assert nx.check_planarity(graph)[0] and bool((molecule.edges == molecule.edges.t()).all())
+    assert nodes < 50 or graph.number_of_edges() > 1.5 * nodes
+
+
+def size_line(side, nodes, seconds):
+    return {
+        "name": "pard_size", "side": side, "status": "ok", "nodes": nodes, "per_graph_s": seconds,
+        "extra_mb_per_graph": 2.0 * nodes,
+    }  # fmt: skip
+
+
+def test_the_power_of_n_is_the_slope_of_logarithms():
+    lines = [size_line("tokens", n, 1e-4 * n**1.5) for n in (50, 100, 200)] + [size_line("ours", 50, 1.0)]
+    table = page.pard_size([*lines, {"name": "pard_size", "side": "peer", "status": "timeout"}])
+    tokens, ours = (next(row for row in table.splitlines() if f"| {side} " in row) for side in ("tokens", "ours"))
+    assert "1.5 / 1.0" in tokens and ours.count("-") >= 3
+    chart = page.size_chart(lines)["pard_size.svg"]
+    assert ElementTree.fromstring(chart).tag.endswith("svg") and page.size_chart([]) == {}
+
+
+def test_molecules_of_both_models_stand_in_one_table():
+    rates = dict.fromkeys(("valid_strict", "valid_relaxed", "connected", "unique", "novel"), 0.5)
+    distances = {"fcd": {"value": 2.5, "floor": 1.5}}
+    common = {**rates, "samples": 1000, "sample_cpu_s": 100.0, "wh_10000": watt_hours(15, 100, 3600, 125)}
+    ours = {
+        "name": "training_curve", "sampler": {"tries": 8}, "seconds": 3600, "path_consistent": 0.99, "redraws": 3.0,
+        "distances": distances, **common,
+    }  # fmt: skip
+    table = page.pard_molecules([ours, {"name": "smiles_lstm", "train_cpu_s": 3600, "distances": None, **common}])
+    assert "PARD, tries 8 | 60" in table and "2.5 (1.5)" in table and "SMILES LSTM | 60" in table
+
+
+def test_energy_is_for_ten_thousand_new_molecules():
+    assert watt_hours(36.0, 100.0, 1000.0, 2000.0) == [5.0, 15.0]

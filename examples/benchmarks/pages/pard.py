@@ -169,10 +169,10 @@ SECTIONS = [
     ),
     Section(
         "Cost against the number of nodes",
-        "A training step on two sparse planar graphs of n nodes in float32: CPU seconds / peak MB of each. "
-        "`ours` keeps channels for every pair; `tokens` is the network without, which up to 100 nodes judges last edges "
-        "of blocks, `tokens_layers` computes its layers again in the backward pass; `peer` is the official code. A side "
-        "ends where it takes too long or too much.",
+        "A training step on two sparse planar graphs of n nodes in float32: CPU seconds / peak MB of each. `ours` "
+        "keeps channels for every pair; `tokens` is the network without, which up to 100 nodes judges last edges "
+        "of blocks, `tokens_layers` computes its layers again in the backward pass; `peer` is the official code. "
+        "A side ends where it takes too long or too much.",
         "pard.jsonl",
         pard_size,
         "pard_size",

@@ -32,7 +32,8 @@ class BlockBatch:
         degree: ``[B, M]`` degree of its block.
         mask: ``[B, M]`` bool.
         core: ``[B, M]`` bool, nodes that are there from the beginning; then they are block 0, without degree and walks.
-        first_size: ``[B']`` size of block 0 of the graphs that have nodes and no core.
+        first_graph: ``[B']`` int64, the graphs that have nodes and no core: whose block 0 is generated.
+        first_size: ``[B']`` size of that block.
         first_degree: ``[B']`` its degree.
         last: ``[S]`` position in ``[B * M]`` of the last node of each block.
         next_size: ``[S]`` size of the block after it, 0 if there is none.
@@ -49,6 +50,7 @@ class BlockBatch:
     degree: Tensor
     mask: Tensor
     core: Tensor
+    first_graph: Tensor
     first_size: Tensor
     first_degree: Tensor
     last: Tensor
@@ -58,11 +60,6 @@ class BlockBatch:
     first_walks: Tensor
     next_walks: Tensor
     told: Tensor
-
-    @property
-    def begins(self) -> Tensor:
-        """``[B]`` bool, which graphs have a first block that is generated."""
-        return self.mask.any(1) & ~self.core.any(1)
 
     def to(self, device: torch.device | str) -> BlockBatch:
         """Return the graphs with every tensor on ``device``."""
@@ -103,7 +100,8 @@ def block_batch(batch: GraphBatch, settings: BlockSettings, max_hops: int, legac
     if isinstance(chosen := batch.node_columns.get("core"), Tensor):
         core[graph, local] = chosen.bool()
         degree = degree.masked_fill(core, 0)
-    first = order.ptr[:-1][(order.ptr.diff() > 0) & ~core.any(1)]
+    first_graph = ((order.ptr.diff() > 0) & ~core.any(1)).nonzero().squeeze(1)
+    first = order.ptr[first_graph]
     follows = torch.ones_like(order.sizes, dtype=torch.bool)
     follows[order.ptr[1:][order.ptr.diff() > 0] - 1] = False
     after = [torch.where(follows, t.roll(-1), 0) for t in (order.sizes, order.degrees)]
@@ -111,7 +109,7 @@ def block_batch(batch: GraphBatch, settings: BlockSettings, max_hops: int, legac
     of_block = walks.flatten(0, 1)[last]
     next_walks = torch.where(follows.unsqueeze(1), of_block.roll(-1, 0), 0)
     return BlockBatch(
-        types, pairs, block, degree, mask, core, order.sizes[first], order.degrees[first], last, after[0], after[1],
+        types, pairs, block, degree, mask, core, first_graph, order.sizes[first], order.degrees[first], last, after[0], after[1],
         walks, of_block[first], next_walks, torch.zeros(count, 0, device=types.device),
     )  # fmt: skip
 

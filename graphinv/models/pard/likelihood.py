@@ -112,7 +112,7 @@ def _properties(model: PARD, g: BlockBatch, size: Tensor, degree: Tensor, walks:
     degree = degree + walks
     count, first = len(g.types), len(g.first_size)
     owner = torch.div(g.last, max(g.types.size(1), 1), rounding_mode="floor")
-    begins = g.begins
+    begins = g.first_graph
     first_size = torch.zeros(count, dtype=torch.long, device=owner.device)
     first_size[begins] = g.first_size
     log_p = model.net.properties.first_sizes(model.first_sizes, model.net.start(g.told))

@@ -156,6 +156,11 @@ class PARD(GraphGenerator):
         return store
 
     @property
+    def _judges(self) -> bool:
+        """Whether keys of single leaves are those that they can have."""
+        return self.config.prior == "empty" and self.net.settings.walks > 0 and self.config.closing_hops > 0
+
+    @property
     def _legacy(self) -> bool:
         return self.config.order == "legacy"
 
@@ -293,7 +298,7 @@ class PARD(GraphGenerator):
         heads = self.net.properties
         totals = out.totals.flatten(0, 1)[g.last]
         size = F.cross_entropy(heads.sizes(totals), g.next_size, reduction="none")
-        start = self.net.start(g.told)[g.begins].to(totals.dtype)
+        start = self.net.start(g.told).index_select(0, g.first_graph).to(totals.dtype)
         if self.config.conditions:  # else the size of a first block has nothing to learn
             first = -heads.first_sizes(self.first_sizes, start).gather(1, g.first_size.unsqueeze(1)).squeeze(1)
             size = torch.cat([size, first.to(size.dtype)])
@@ -304,10 +309,10 @@ class PARD(GraphGenerator):
         sizes = torch.cat([g.first_size, g.next_size])
         key = torch.cat([target.unsqueeze(1), torch.cat([g.first_walks, g.next_walks])], 1)
         walks = torch.zeros_like(degree)
-        leaf, sites, counts = self._leaves(g)
+        leaf, sites, counts = self._leaves(g) if self._judges else (None, None, None)
         for k in range(1, key.size(1)):
             logits = heads.walk_counts(before, sizes, key[:, :k])
-            if leaf.numel():
+            if leaf is not None and sites is not None and counts is not None:
                 can = next_counts(sites, counts, key[leaf, 1:k], logits.size(1))
                 logits[leaf] = logits[leaf].masked_fill(~can, -torch.inf)
             walks = walks + F.cross_entropy(logits, key[:, k], reduction="none")
@@ -317,10 +322,7 @@ class PARD(GraphGenerator):
         """Return which keys ``[Q]`` of all are of single leaves, where those may join and with which walk counts."""
         following = torch.cat([torch.zeros_like(g.first_size), g.next_size])
         degree = torch.cat([g.first_degree, g.next_degree])
-        chosen = (following == 1) & (degree == 1)
-        if self.config.prior != "empty" or not self.net.settings.walks or not self.config.closing_hops:
-            chosen = torch.zeros_like(chosen)
-        leaf = chosen.nonzero().squeeze(1)
+        leaf = ((following == 1) & (degree == 1)).nonzero().squeeze(1)
         last = g.last[leaf - len(g.first_size)]
         graph = torch.div(last, max(g.types.size(1), 1), rounding_mode="floor")
         exists = (g.block[graph] <= g.block.flatten()[last].unsqueeze(1)) & g.mask[graph]

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import random
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
-import networkx as nx
 import torch
 from torch import Tensor
 
@@ -17,6 +17,9 @@ from graphinv.diffusion import block_order
 from graphinv.graphs import DenseGraphs
 from graphinv.models.pard.batch import BlockBatch, block_batch
 from graphinv.models.pard.config import PARDConfig
+
+if TYPE_CHECKING:
+    import networkx as nx
 
 __all__ = ["draw_core", "with_cores"]
 
@@ -52,6 +55,8 @@ def draw_core(adjacency: Tensor, nodes: int, rng: random.Random) -> list[int]:
         nodes: n <= M, of which the first are the graph.
         rng: what is drawn from.
     """
+    import networkx as nx
+
     graph = nx.from_numpy_array(adjacency[:nodes, :nodes].cpu().numpy())
     if nodes < 2:
         return []

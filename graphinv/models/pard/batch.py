@@ -109,8 +109,8 @@ def block_batch(batch: GraphBatch, settings: BlockSettings, max_hops: int, legac
     of_block = walks.flatten(0, 1)[last]
     next_walks = torch.where(follows.unsqueeze(1), of_block.roll(-1, 0), 0)
     return BlockBatch(
-        types, pairs, block, degree, mask, core, first_graph, order.sizes[first], order.degrees[first], last, *after,
-        walks, of_block[first], next_walks, torch.zeros(count, 0, device=types.device),
+        types, pairs, block, degree, mask, core, first_graph, order.sizes[first], order.degrees[first], last,
+        after[0], after[1], walks, of_block[first], next_walks, torch.zeros(count, 0, device=types.device),
     )  # fmt: skip
 
 

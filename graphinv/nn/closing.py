@@ -26,10 +26,10 @@ def closing_edges(adjacency: Tensor, row: Tensor, block: Tensor, others: Tensor,
         hops: H >= 1 of ``graphinv.diffusion.block_order``, whose walk counts x_1, ..., x_H are compared in turn.
 
     Example:
-        >>> path = torch.tensor([[[0, 1, 0, 0], [1, 0, 1, 0], [0, 1, 0, 0], [0, 0, 0, 0]]])  # 0 - 1 - 2, and 3 alone
+        >>> triangle = torch.tensor([[[0, 1, 1, 0], [1, 0, 1, 0], [1, 1, 0, 0], [0, 0, 0, 0]]])  # and a node alone
         >>> block, row = torch.tensor([[False, False, False, True]]), torch.tensor([3])
-        >>> closing_edges(path, row, block, ~block, 3).tolist()
-        [[True, False, True, False]]
+        >>> closing_edges(triangle, row, block, ~block, 3).tolist()
+        [[True, True, True, False]]
     """
     return _judged(adjacency, row, block, others, hops)[0]
 

@@ -14,7 +14,7 @@ from graphinv.errors import InputError
 from graphinv.models.pard.config import BlockSampler
 from graphinv.models.pard.cores import draw_core, with_cores
 from graphinv.testing import assert_close, random_graphs
-from tests.models.test_pard_removal import EMPTY, draws, graphs, left_of, model, slowly
+from tests.models.test_pard_removal import EMPTY, check_losses, graphs, model
 
 CORES = {"cores": 0.7, "max_hops": 3}
 
@@ -102,13 +102,7 @@ def test_losses_are_those_of_a_loop_that_begins_with_the_core():
     pard = model(**CORES)
     g = with_cores(pard.pad(graphs(8, seed=2)), pard.config, torch.Generator().manual_seed(0))
     assert bool(g.core.any())
-    drawn = draws(pard, g)
-    left = left_of(pard, g, drawn)
-    node, edge, *_ = pard.removal_losses(g, *drawn)
-    for k in range(8):
-        expected = slowly(pard, g, left, k)
-        assert float(node[k]) == pytest.approx(expected[0], abs=1e-5)
-        assert float(edge[k]) == pytest.approx(expected[1], abs=1e-5)
+    check_losses(pard, g)
 
 
 def test_losses_of_a_batch_with_cores_reach_the_weights():

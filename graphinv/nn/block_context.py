@@ -141,7 +141,7 @@ class TokenContext(Context):
         values: ``[L, B, c, V]`` keys, values and messages of each node.
         ends: ``[B, c, 2 P]`` what each adds to the pairs of which it is the earlier end.
         sum: ``[B, Dn]`` sum over the nodes that ``total`` is made of.
-        told: ``[B, 2 P]`` what was told of the graph.
+        condition: ``[B, 2 P]`` what was told of the graph.
         core: ``[B, c]`` bool, the nodes that were there from the beginning.
     """
 
@@ -150,11 +150,11 @@ class TokenContext(Context):
         "pairs": (0, (1, 2)),
         "values": (1, (2,)),
         "sum": (0, ()),
-        "told": (0, ()),
+        "condition": (0, ()),
     }
     pairs: Tensor
     values: Tensor
     ends: Tensor
     sum: Tensor
-    told: Tensor
+    condition: Tensor
     core: Tensor

@@ -34,7 +34,7 @@ class BlockInput:
         time: ``[B, M]`` diffusion time in [0, 1] of its block.
         mask: ``[B, M]`` bool.
         walks: ``[B, M, W]`` further walk counts of its block's key; None for none.
-        told: ``[B, 2 P]`` numbers that the graph is to have, and whether each is there; None for none.
+        condition: ``[B, 2 P]`` numbers that the graph is to have, and whether each is there; None for none.
         core: ``[B, M]`` bool, nodes that are there from the beginning; None for none.
     """
 
@@ -45,7 +45,7 @@ class BlockInput:
     time: Tensor
     mask: Tensor
     walks: Tensor | None = None
-    told: Tensor | None = None
+    condition: Tensor | None = None
     core: Tensor | None = None
 
     @property
@@ -170,11 +170,11 @@ class BlockNetwork(nn.Module):
     def _rows(self, x: Tensor, pairs: Tensor, layout: BlockLayout) -> Tensor:
         return self.properties.rows(torch.cat([layout.node_summary(pairs), x], -1))
 
-    def start(self, told: Tensor) -> Tensor:
+    def start(self, condition: Tensor) -> Tensor:
         """Return 0 ``[B, Dn]``, what is told of B graphs before they begin."""
-        return self.properties.size_table.weight.new_zeros(len(told), self.settings.node_dim)
+        return self.properties.size_table.weight.new_zeros(len(condition), self.settings.node_dim)
 
-    def empty_contexts(self, batch: int, told: Tensor | None = None) -> Contexts:
+    def empty_contexts(self, batch: int, condition: Tensor | None = None) -> Contexts:
         """Return the contexts of ``batch`` graphs without nodes, which are told nothing."""
         trunks = [self.trunk] + ([] if self.block_trunk is None else [self.block_trunk])
         return tuple(trunk.empty_context(batch) for trunk in trunks)

@@ -31,16 +31,16 @@ def closing_edges(adjacency: Tensor, row: Tensor, block: Tensor, others: Tensor,
         >>> closing_edges(triangle, row, block, ~block, 3).tolist()
         [[True, True, True, False]]
     """
-    return _judged(adjacency, row, block, others, hops)[0]
+    return _judge(adjacency, row, block, others, hops)[0]
 
 
-def _judged(adjacency: Tensor, row: Tensor, block: Tensor, others: Tensor, hops: int) -> tuple[Tensor, Tensor]:
+def _judge(adjacency: Tensor, row: Tensor, block: Tensor, others: Tensor, hops: int) -> tuple[Tensor, Tensor]:
     """Return what ``closing_edges`` does, and ``[Q, n, H]`` the walk counts that the row then has."""
     count, size = others.shape
     piece = max(1, _MOST // max(size * size, 1))
     if count > piece:
         whole = (adjacency, row, block, others)
-        parts = [_judged(a, r, b, e, hops) for a, r, b, e in zip(*(t.split(piece) for t in whole), strict=True)]  # type: ignore[no-untyped-call]
+        parts = [_judge(a, r, b, e, hops) for a, r, b, e in zip(*(t.split(piece) for t in whole), strict=True)]  # type: ignore[no-untyped-call]
         return torch.cat([fine for fine, _ in parts]), torch.cat([counts for _, counts in parts])
     a = adjacency.double()
     index = torch.arange(count, device=a.device)
@@ -60,8 +60,8 @@ def _judged(adjacency: Tensor, row: Tensor, block: Tensor, others: Tensor, hops:
             there = now.diagonal(dim1=1, dim2=2)  # of v itself
             more = more + more @ a + torch.diag_embed(target.squeeze(-1)) + there.unsqueeze(-1) * own.unsqueeze(1)
             x = x + (a @ x.unsqueeze(-1)).squeeze(-1)
-    judged = torch.stack(counts, -1) if counts else x.new_zeros(count, size, 0)
-    return fine & ~tied.any(-1) & (own == 0), judged
+    values = torch.stack(counts, -1) if counts else x.new_zeros(count, size, 0)
+    return fine & ~tied.any(-1) & (own == 0), values
 
 
 def leaf_sites(adjacency: Tensor, exists: Tensor, others: Tensor, hops: int) -> tuple[Tensor, Tensor]:
@@ -78,5 +78,5 @@ def leaf_sites(adjacency: Tensor, exists: Tensor, others: Tensor, hops: int) -> 
     block = torch.zeros(count, size + 1, dtype=torch.bool, device=exists.device)
     block[:, -1] = True
     row = torch.full((count,), size, device=exists.device)
-    fine, counts = _judged(whole, row, block, torch.nn.functional.pad(others, (0, 1)), hops)
+    fine, counts = _judge(whole, row, block, torch.nn.functional.pad(others, (0, 1)), hops)
     return fine[:, :size] & exists, counts[:, :size].long()

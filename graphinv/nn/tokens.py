@@ -177,7 +177,7 @@ class TokenNetwork(nn.Module):
         size, before, key = same.sum(-1), later.sum(-1), g.key
         f, _ = self._features(sights[0], real, key, True)
         start = self.start(
-            self.noisy.new_zeros(len(g.block), 2 * self.settings.conditions) if g.told is None else g.told
+            self.noisy.new_zeros(len(g.block), 2 * self.settings.conditions) if g.condition is None else g.condition
         )
         x = self._tokens(g.types[0], key, size, before, f, start)
         if self.core is not None:
@@ -205,22 +205,24 @@ class TokenNetwork(nn.Module):
         other = torch.where(inside, ends.index_select(1, early), self.old_end(x).index_select(1, early))
         return self._pair_logits(ends.index_select(1, late), other, seen)
 
-    def start(self, told: Tensor) -> Tensor:
-        """Return ``[B, Dn]`` what is told of graphs before they begin, of ``told`` ``[B, 2 P]``."""
+    def start(self, condition: Tensor) -> Tensor:
+        """Return ``[B, Dn]`` what is told of graphs before they begin, of ``condition`` ``[B, 2 P]``."""
         if not self.settings.conditions:
-            return self.noisy.new_zeros(len(told), self.settings.node_dim)
-        out: Tensor = self.condition(told.to(self.noisy.dtype))
+            return self.noisy.new_zeros(len(condition), self.settings.node_dim)
+        out: Tensor = self.condition(condition.to(self.noisy.dtype))
         return out
 
-    def empty_contexts(self, batch: int, told: Tensor | None = None) -> Contexts:
-        """Return the contexts of ``batch`` graphs without nodes; ``told`` ``[B, 2 P]``: what they are to be like."""
+    def empty_contexts(self, batch: int, condition: Tensor | None = None) -> Contexts:
+        """Return the contexts of ``batch`` graphs without nodes; ``condition`` ``[B, 2 P]``: what they are to be like."""
         s, like = self.settings, self.noisy
-        told = like.new_zeros(batch, 2 * s.conditions) if told is None else told
+        condition = like.new_zeros(batch, 2 * s.conditions) if condition is None else condition
         ids = torch.zeros(batch, 0, dtype=torch.long, device=like.device)
         total, pairs = like.new_zeros(batch, s.node_dim), ids.new_zeros(batch, 0, 0)
         values = like.new_zeros(s.layers, batch, 0, 2 * s.node_dim + s.edge_dim)
         ends = like.new_zeros(batch, 0, 2 * s.edge_dim)
-        return (TokenContext(ids.bool(), ids, self.start(told), pairs, values, ends, total, told, ids.bool()),)
+        return (
+            TokenContext(ids.bool(), ids, self.start(condition), pairs, values, ends, total, condition, ids.bool()),
+        )
 
     def kept_floats(self, nodes: int) -> int:
         """Return how many numbers the context of one graph of ``nodes`` finished nodes holds."""
@@ -260,7 +262,7 @@ class TokenNetwork(nn.Module):
                 torch.cat([context.values, values.to(context.values.dtype)], 2),
                 torch.cat([context.ends, self.old_end(x).to(context.ends.dtype)], 1),
                 sums.to(context.sum.dtype),
-                context.told,
+                context.condition,
                 torch.cat([context.core, new.mask & _core_of(new).unsqueeze(1)], 1),
             ),
         )
@@ -290,7 +292,7 @@ class TokenNetwork(nn.Module):
         size, before = sight.same.sum(-1), sight.later.sum(-1)
         when = None if time is None else time.unsqueeze(1).expand(-1, count)
         x = self._tokens(
-            new.types, key, size, before, f, self.start(context.told), when, None if time is None else left, old
+            new.types, key, size, before, f, self.start(context.condition), when, None if time is None else left, old
         )
         if self.core is not None and new.core is not None:
             x = x + new.core[:, None, None] * self.core

@@ -161,11 +161,11 @@ class Progress(Callback):
         self.every_s = every_s
         self._bar: Any = None
         self._sum, self._steps = 0.0, 0
-        self._since = self._told = time.monotonic()
+        self._since = self._last = time.monotonic()
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Open the bar where the training starts or goes on."""
-        self._since = self._told = time.monotonic()
+        self._since = self._last = time.monotonic()
         total = int(trainer.max_epochs or 0) * int(trainer.num_training_batches)
         if sys.stderr.isatty() and trainer.is_global_zero:
             self._bar = tqdm(total=total, initial=trainer.global_step, desc="training", unit="step")
@@ -178,7 +178,7 @@ class Progress(Callback):
         self._sum, self._steps = self._sum + float(loss.detach()), self._steps + 1
         if self._bar is not None:
             self._bar.update()
-        if time.monotonic() - self._told > (1.0 if self._bar is not None else self.every_s):
+        if time.monotonic() - self._last > (1.0 if self._bar is not None else self.every_s):
             self._tell(trainer)
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
@@ -194,7 +194,7 @@ class Progress(Callback):
         values = {"loss": f"{self._sum / max(self._steps, 1):.3f}", "rate": f"{rate:.2g}"}
         if "valid_loss" in trainer.callback_metrics:
             values["valid"] = f"{float(trainer.callback_metrics['valid_loss']):.3f}"
-        self._sum, self._steps, self._told = 0.0, 0, time.monotonic()
+        self._sum, self._steps, self._last = 0.0, 0, time.monotonic()
         if self._bar is not None:
             self._bar.set_postfix(values)
             return

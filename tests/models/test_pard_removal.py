@@ -133,7 +133,7 @@ def check_losses(pard, g):
 def slowly(pard, g, left, k):
     """Return the losses of nodes and edges of graph k, block after block, each row as the solver draws from it."""
     net, block = pard.net, g.block[k][g.mask[k]]
-    contexts, total = net.empty_contexts(1, g.told[k : k + 1]), [0.0, 0.0]
+    contexts, total = net.empty_contexts(1, g.condition[k : k + 1]), [0.0, 0.0]
     core = g.core[k : k + 1]
     for b, size in enumerate(torch.bincount(block).tolist()):
         old, new = int((block < b).sum()), int((block <= b).sum())

@@ -41,7 +41,7 @@ class BlockBatch:
         walks: ``[B, M, W]`` further walk counts of the key of each node's block, capped.
         first_walks: ``[B', W]`` those of block 0.
         next_walks: ``[S, W]`` those of the block after, 0 if there is none.
-        told: ``[B, 2 P]`` what the network is told of each graph.
+        condition: ``[B, 2 P]`` what the network is told of each graph.
     """
 
     types: Tensor
@@ -59,7 +59,7 @@ class BlockBatch:
     walks: Tensor
     first_walks: Tensor
     next_walks: Tensor
-    told: Tensor
+    condition: Tensor
 
     def to(self, device: torch.device | str) -> BlockBatch:
         """Return the graphs with every tensor on ``device``."""

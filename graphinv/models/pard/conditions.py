@@ -66,13 +66,13 @@ class Conditions(nn.Module):
 
     def standardise(self, values: Mapping[str, Tensor], count: int) -> Tensor:
         """Return ``[count, 2 P]``: standardised values, 0 where missing or NaN, then 1 where there is one."""
-        told = self.mean.new_full((count, len(self.names)), torch.nan)
+        condition = self.mean.new_full((count, len(self.names)), torch.nan)
         for k, name in enumerate(self.names):
             if name in values:
-                told[:, k] = torch.as_tensor(values[name], dtype=told.dtype, device=told.device)
-        there = told.isfinite()
-        standard = ((told - self.mean) / self.scale).clamp(-_MOST, _MOST)
-        return torch.cat([torch.where(there, standard, 0.0), there.to(told.dtype)], 1)
+                condition[:, k] = torch.as_tensor(values[name], dtype=condition.dtype, device=condition.device)
+        there = condition.isfinite()
+        standard = ((condition - self.mean) / self.scale).clamp(-_MOST, _MOST)
+        return torch.cat([torch.where(there, standard, 0.0), there.to(condition.dtype)], 1)
 
     def request(self, values: Mapping[str, float | Tensor | Sequence[float]], count: int) -> Tensor:
         """Return ``[count, 2 P]`` for values that a user asks for, one for all graphs or ``[count]``.
@@ -89,9 +89,9 @@ class Conditions(nn.Module):
                 raise InputError(f"condition {name!r} must be one number or [{count}], got shape {list(value.shape)}")
         return self.standardise(wanted, count)
 
-    def drop(self, told: Tensor, share: float, generator: torch.Generator | None = None) -> Tensor:
-        """Return ``told`` ``[B, 2 P]`` without any value for a ``share`` of graphs, for others without half of them."""
-        count, names = len(told), len(self.names)
-        u = torch.rand(count, 1 + names, generator=generator, device=told.device)
+    def drop(self, condition: Tensor, share: float, generator: torch.Generator | None = None) -> Tensor:
+        """Return ``condition`` ``[B, 2 P]`` without any value for a ``share`` of graphs, else without half of them."""
+        count, names = len(condition), len(self.names)
+        u = torch.rand(count, 1 + names, generator=generator, device=condition.device)
         kept = (u[:, :1] >= share) & (u[:, 1:] < 0.5)
-        return told * torch.cat([kept, kept], 1)
+        return condition * torch.cat([kept, kept], 1)

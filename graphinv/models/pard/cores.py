@@ -44,7 +44,7 @@ def with_cores(g: BlockBatch, config: PARDConfig, generator: torch.Generator | N
     block[owner[packed.node_graph()]] = block_order(part.edge_index, part.ptr, config.max_hops, core=of_part).block
     columns = {"block": block, "core": core[g.mask]}
     made = block_batch(packed.with_columns(node=columns), config.shapes(), config.max_hops)
-    return replace(made, told=g.told)
+    return replace(made, condition=g.condition)
 
 
 def draw_core(adjacency: Tensor, nodes: int, rng: random.Random) -> list[int]:

@@ -115,7 +115,7 @@ def _properties(model: PARD, g: BlockBatch, size: Tensor, degree: Tensor, walks:
     begins = g.first_graph
     first_size = torch.zeros(count, dtype=torch.long, device=owner.device)
     first_size[begins] = g.first_size
-    log_p = model.net.properties.first_sizes(model.first_sizes, model.net.start(g.told))
+    log_p = model.net.properties.first_sizes(model.first_sizes, model.net.start(g.condition))
     chance = log_p.gather(1, first_size.unsqueeze(1)).squeeze(1).masked_fill(g.core.any(1), 0.0)
     size = size[: len(g.last)]  # the loss of first blocks comes after
     ptr = index_to_ptr(owner, count)

@@ -171,7 +171,7 @@ class PARD(GraphGenerator):
             InputError: a graph is too large, or a node or edge type is not one of the model's.
         """
         g = block_batch(batch, self.net.settings, self.config.max_hops, self._legacy)
-        return replace(g, told=self.conditions.of(batch))
+        return replace(g, condition=self.conditions.of(batch))
 
     def processes(self) -> tuple[DiscreteDiffusion, DiscreteDiffusion]:
         """Return the diffusions of node types and of pair types; marginals are uniform before ``prepare``."""
@@ -207,7 +207,7 @@ class PARD(GraphGenerator):
         """
         g = self.to_padded(batch, BlockBatch)
         if self.config.conditions:
-            g = replace(g, told=self.conditions.drop(g.told, self.config.condition_dropout, generator))
+            g = replace(g, condition=self.conditions.drop(g.condition, self.config.condition_dropout, generator))
         if self.config.cores:
             g = with_cores(g, self.config, generator)
         if self.config.prior == "empty":
@@ -253,7 +253,7 @@ class PARD(GraphGenerator):
         types, pairs = (g.types, g.pairs) if context is None else context
         time = torch.zeros_like(left.node_weight, dtype=next(self.parameters()).dtype)
         both = torch.stack([types, left.types]), torch.stack([pairs, left.pairs])
-        out = self.net(BlockInput(*both, g.block, g.degree, time, g.mask, g.walks, g.told, g.core))
+        out = self.net(BlockInput(*both, g.block, g.degree, time, g.mask, g.walks, g.condition, g.core))
         return (*left.losses(out, g), *self._block_losses(g, out))
 
     def draw_noise(self, g: BlockBatch, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
@@ -285,7 +285,7 @@ class PARD(GraphGenerator):
         noisy = (node.q_sample(targets[0], times[0], u[0]), pair.q_sample(targets[1], times[1], u[1]))
         shown = (g.types, g.pairs) if context is None else context
         types, pairs = torch.stack([shown[0], noisy[0]]), torch.stack([shown[1], from_pairs(noisy[1], size)])
-        out = self.net(BlockInput(types, pairs, g.block, g.degree, step / steps, g.mask, g.walks, g.told, g.core))
+        out = self.net(BlockInput(types, pairs, g.block, g.degree, step / steps, g.mask, g.walks, g.condition, g.core))
         before = (times[0] - 1 / steps).clamp(min=0), (times[1] - 1 / steps).clamp(min=0)
         pair_mask = to_pairs(g.mask.unsqueeze(1) & g.mask.unsqueeze(2) & ~(g.core.unsqueeze(1) & g.core.unsqueeze(2)))
         return ElementLosses(
@@ -298,7 +298,7 @@ class PARD(GraphGenerator):
         heads = self.net.properties
         totals = out.totals.flatten(0, 1)[g.last]
         size = F.cross_entropy(heads.sizes(totals), g.next_size, reduction="none")
-        start = self.net.start(g.told).index_select(0, g.first_graph).to(totals.dtype)
+        start = self.net.start(g.condition).index_select(0, g.first_graph).to(totals.dtype)
         if self.config.conditions:  # else the size of a first block has nothing to learn
             first = -heads.first_sizes(self.first_sizes, start).gather(1, g.first_size.unsqueeze(1)).squeeze(1)
             size = torch.cat([size, first.to(size.dtype)])
@@ -383,9 +383,11 @@ class PARD(GraphGenerator):
         from graphinv.models.pard.sampler import draw_graphs
 
         r = request
-        told = self.conditions.request(condition or {}, len(r.ids))
+        wanted = self.conditions.request(condition or {}, len(r.ids))
         cores = None if core is None else self._cores(core, len(r.ids))
-        return draw_graphs(self, len(r.ids), r.seed, r.counts, r.sampler, r.batch_size, r.tick, told=told, cores=cores)
+        return draw_graphs(
+            self, len(r.ids), r.seed, r.counts, r.sampler, r.batch_size, r.tick, condition=wanted, cores=cores
+        )
 
     def _cores(self, core: GraphBatch, count: int) -> list[tuple[Tensor, Tensor]]:
         """Return node types ``[s]`` and pair types ``[s, s]`` of what each of ``count`` graphs begins with."""

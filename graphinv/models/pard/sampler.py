@@ -66,7 +66,7 @@ class _Graph:
     blocks: list[int] = field(default_factory=list)  # their sizes
     types: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.long))
     pairs: Tensor = field(default_factory=lambda: torch.zeros(0, 0, dtype=torch.long))
-    lost: bool = False  # a block was kept that peeling does not take
+    off_path: bool = False  # a block was kept that peeling does not take
     attempt: int = 0
     redraws: int = 0
     restarts: int = 0
@@ -85,7 +85,7 @@ class _Graph:
 
     def drop(self) -> None:
         """Begin anew."""
-        self.attempt, self.restarts, self.lost = 0, self.restarts + 1, False
+        self.attempt, self.restarts, self.off_path = 0, self.restarts + 1, False
         self.blocks, self.types, self.pairs = [], self.types[:0], self.pairs[:0, :0]
 
     def grow(self, types: Tensor, rows: Tensor) -> None:
@@ -105,17 +105,17 @@ def draw_graphs(
     batch_size: int,
     callback: Callback | None,
     plans: list[list[tuple[int, int]]] | None = None,
-    told: Tensor | None = None,
+    condition: Tensor | None = None,
     cores: list[tuple[Tensor, Tensor]] | None = None,
 ) -> GraphBatch:
     """Draw n graphs; see ``PARD.draw``. ``plans`` gives size and degree of each block in place of drawing them.
 
-    ``told`` ``[n, 2 P]`` says what the graphs are to be like (``Conditions``); ``cores`` has node types ``[s]`` and
+    ``condition`` ``[n, 2 P]`` says what the graphs are to be like (``Conditions``); ``cores`` has node types ``[s]`` and
     pair types ``[s, s]`` of what each begins with.
     """
     if num_nodes is None and not int(model.first_sizes.sum()):
         raise InputError("this model holds no block sizes: train it first, or pass num_nodes")
-    draw = _Drawing(model, seed, sampler, told)
+    draw = _Drawing(model, seed, sampler, condition)
     waiting = [
         _Graph(
             k,
@@ -191,8 +191,8 @@ def _cuts(
 class _Drawing:
     """The draws of one call: model, processes and the noise of each graph."""
 
-    def __init__(self, model: PARD, seed: int, sampler: BlockSampler, told: Tensor | None = None) -> None:
-        self.model, self.net, self.seed, self.sampler, self.told = model, model.net, seed, sampler, told
+    def __init__(self, model: PARD, seed: int, sampler: BlockSampler, condition: Tensor | None = None) -> None:
+        self.model, self.net, self.seed, self.sampler, self.condition = model, model.net, seed, sampler, condition
         self.device = next(model.parameters()).device
         node, pair = model.processes()
         self.removes = model.config.prior == "empty"
@@ -238,18 +238,20 @@ class _Drawing:
 
     def enter(self, graphs: list[_Graph]) -> None:
         """Draw size and key of the first block."""
-        told = None if self.told is None else self.told[[g.number for g in graphs]].to(self.device)
-        contexts = self.net.empty_contexts(len(graphs), told)
+        condition = None if self.condition is None else self.condition[[g.number for g in graphs]].to(self.device)
+        contexts = self.net.empty_contexts(len(graphs), condition)
         parts = [c.graphs([0] * len(graphs), [0] * len(graphs)) for c in contexts]
         for k, g in enumerate(graphs):
             g.contexts = tuple(part[k] for part in parts)
         bare = [k for k, g in enumerate(graphs) if g.core is None]
         if bare:
             self._plan([graphs[k] for k in bare], tuple(c.select(bare) for c in contexts))
-        begun = [k for k, g in enumerate(graphs) if g.core is not None]
-        if begun:
-            chosen = [graphs[k] for k in begun]
-            self._finish(list(range(len(begun))), chosen, tuple(c.select(begun) for c in contexts), self._core(chosen))
+        with_core = [k for k, g in enumerate(graphs) if g.core is not None]
+        if with_core:
+            chosen = [graphs[k] for k in with_core]
+            self._finish(
+                list(range(len(with_core))), chosen, tuple(c.select(with_core) for c in contexts), self._core(chosen)
+            )
 
     def _core(self, graphs: list[_Graph]) -> NewBlock:
         """Return the block that each graph begins with."""
@@ -335,7 +337,7 @@ class _Drawing:
 
     def _leaves(self, graphs: list[_Graph]) -> Leaves:
         """Return which graphs are on their path, where a leaf may join them, and with which walk counts."""
-        single = [k for k, g in enumerate(graphs) if g.blocks and not g.lost and self.judges]
+        single = [k for k, g in enumerate(graphs) if g.blocks and not g.off_path and self.judges]
         chosen = [graphs[k] for k in single]
         past, exists, core = _past(chosen, max((g.nodes for g in chosen), default=0))
         return single, *leaf_keys(past, exists, core, self.net.settings.walks, self.model.config)
@@ -367,7 +369,7 @@ class _Drawing:
                 anew.append(g)
             else:
                 kept.append(k)
-                g.lost |= not passed
+                g.off_path |= not passed
         for k in again:
             graphs[k].attempt += 1
             graphs[k].redraws += 1

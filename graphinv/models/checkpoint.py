@@ -199,7 +199,7 @@ def _load_weights(model: nn.Module, file: Path) -> None:
     if unknown or missing or shapes:
         raise CheckpointError(
             f"{file} does not fit its config.json: unknown {unknown[:5]}, missing {missing[:5]}, other shapes "
-            f"{shapes[:5]}; the two files come from different models, or from a version of graphinv whose model is built "
-            "otherwise: load it with that version, or train again"
+            f"{shapes[:5]}; the two files come from different models, or from a version of graphinv that builds this "
+            "model otherwise: load it with that version, or train again"
         )
     model.load_state_dict(state)

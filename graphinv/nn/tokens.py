@@ -213,7 +213,7 @@ class TokenNetwork(nn.Module):
         return out
 
     def empty_contexts(self, batch: int, condition: Tensor | None = None) -> Contexts:
-        """Return the contexts of ``batch`` graphs without nodes; ``condition`` ``[B, 2 P]``: what they are to be like."""
+        """Return the contexts of ``batch`` graphs without nodes, which are to be as ``condition`` ``[B, 2 P]`` says."""
         s, like = self.settings, self.noisy
         condition = like.new_zeros(batch, 2 * s.conditions) if condition is None else condition
         ids = torch.zeros(batch, 0, dtype=torch.long, device=like.device)

@@ -362,11 +362,12 @@ def test_with_valence_nodes_take_no_more_bonds_than_their_type_did_in_training()
     assert pard.valences.tolist() == most
     pard.valences.copy_(torch.tensor([2, 3, 4, 4]))
     over = []
-    for valence in (False, True):
-        drawn = pard.sample(40, seed=5, sampler=BlockSampler(valence=valence))
+    for settings in ({}, {"valence": True}, {"valence": True, "tries": 8, "restarts": 20}):
+        drawn = pard.sample(40, seed=5, sampler=BlockSampler(**settings))
         used = torch.zeros(drawn.num_nodes, dtype=torch.long).index_add_(0, drawn.edge_index[0], drawn.edge_attr.long())
         over.append(float((used > pard.valences[drawn.x.long()]).double().mean()))
     assert over[0] > 0.1 and over[1] < 0.5 * over[0], over  # what is left had no other choice
+    assert over[2] == 0  # or is drawn again
 
 
 def test_valence_keeps_room_for_every_edge_to_come():

@@ -26,8 +26,8 @@ class BlockSampler:
         tries: draws of a block until peeling the graph so far takes that block and nothing else, with the key that was
             drawn for it, which is true of all data; the last is kept whatever it is. 1 looks at nothing.
         restarts: how often a graph whose block failed all its tries is begun anew.
-        valence: nodes take no more bonds (the sum of their edge types) than any of their type did in training, unless
-            nothing else is possible; for the prior "empty".
+        valence: nodes take no more bonds (the sum of their edge types) than any of their type did in training; where
+            nothing else is possible, the block is drawn again as ``tries`` allow. For the prior "empty".
     """
 
     steps: int = 100

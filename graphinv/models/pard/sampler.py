@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
 from graphinv.diffusion import (
@@ -110,8 +111,8 @@ def draw_graphs(
 ) -> GraphBatch:
     """Draw n graphs; see ``PARD.draw``. ``plans`` gives size and degree of each block in place of drawing them.
 
-    ``condition`` ``[n, 2 P]`` says what the graphs are to be like (``Conditions``); ``cores`` has node types ``[s]`` and
-    pair types ``[s, s]`` of what each begins with.
+    ``condition`` ``[n, 2 P]`` says what the graphs are to be like (``Conditions``); ``cores`` has node types ``[s]``
+    and pair types ``[s, s]`` of what each begins with.
     """
     if num_nodes is None and not int(model.first_sizes.sum()):
         raise InputError("this model holds no block sizes: train it first, or pass num_nodes")
@@ -360,7 +361,9 @@ class _Drawing:
         """
         contexts = tuple(type(c[0]).join(c) for c in zip(*(g.contexts for g in graphs), strict=True))
         finished = self._denoised(graphs, contexts)
-        fine = self._on_path(graphs, finished) if self.follows else [True] * len(graphs)
+        path = self._on_path(graphs, finished) if self.follows else [True] * len(graphs)
+        fits = self._in_valence(graphs, finished) if self.sampler.valence else path
+        fine = [a and b for a, b in zip(path, fits, strict=True)]
         again, anew, kept = [], [], []
         for k, (g, passed) in enumerate(zip(graphs, fine, strict=True)):
             if not passed and g.attempt + 1 < self.sampler.tries:
@@ -369,7 +372,7 @@ class _Drawing:
                 anew.append(g)
             else:
                 kept.append(k)
-                g.off_path |= not passed
+                g.off_path |= not path[k]
         for k in again:
             graphs[k].attempt += 1
             graphs[k].redraws += 1
@@ -386,6 +389,20 @@ class _Drawing:
         past, exists, core = _past(graphs, new.pairs.size(2) - new.pairs.size(1))
         mask = torch.cat([exists, new.mask.cpu()], 1)
         return on_path(past > 0, new.pairs.cpu() > 0, mask, new.key.cpu(), self.model.config, core).tolist()
+
+    def _in_valence(self, graphs: list[_Graph], new: NewBlock) -> list[bool]:
+        """Return of each graph whether its new block leaves all nodes that it joins within their valence."""
+        rows, valences = new.pairs.cpu(), self.model.valences.cpu()
+        old = rows.size(2) - rows.size(1)
+        types = pad_sequence([g.types for g in graphs], batch_first=True)
+        most = torch.cat(
+            [valences[F.pad(types, (0, old - types.size(1)))], valences[new.types.cpu().clamp(max=len(valences) - 1)]],
+            1,
+        )
+        past, *_ = _past(graphs, old)
+        more = rows[:, :, :old].sum(1)
+        used = torch.cat([torch.where(more > 0, past.sum(2) + more, 0), rows.sum(2)], 1)
+        return (used <= most).all(1).tolist()
 
     def _finish(self, kept: list[int], graphs: list[_Graph], contexts: tuple[Context, ...], finished: NewBlock) -> None:
         """Keep the new blocks of the graphs numbered ``kept``, then draw size and key of the blocks after."""

@@ -6,10 +6,6 @@ enter. A graph's draws depend on its own key only, so the company it was drawn i
 
 from __future__ import annotations
 
-import math
-from collections import defaultdict
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import torch
@@ -30,8 +26,9 @@ from graphinv.diffusion import (
 from graphinv.diffusion.categorical import categorical
 from graphinv.diffusion.state import with_fields
 from graphinv.errors import InputError
-from graphinv.graphs import DenseGraphs, GraphBatch
+from graphinv.graphs import GraphBatch
 from graphinv.models.pard.config import BlockSampler
+from graphinv.models.pard.growing import GrowingGraph, as_column, batches_of, pack, past_of
 from graphinv.models.pard.path import block_edges, keeps_valence, leaf_keys, next_counts, on_path
 from graphinv.nn.block_context import Context
 from graphinv.nn.block_network import NewBlock
@@ -49,52 +46,7 @@ _UNLIKELY = 1e9  # taken from the logits of what may not be, unless nothing else
 _RESTART, _ATTEMPT = 2**20, 2**40  # above any number of blocks, and of restarts
 
 
-_Shape = tuple[int, int, int]  # steps, new and finished nodes of a block
 Leaves = tuple[list[int], Tensor, Tensor]  # which graphs of a batch, where a leaf may join each, its walk counts there
-
-
-@dataclass
-class _Graph:
-    """A graph under way: finished blocks, size and key of the next, and how often it was drawn again."""
-
-    number: int
-    target: int | None
-    plan: list[tuple[int, int]] | None = None
-    core: tuple[Tensor, Tensor] | None = None  # node types [s] and pair types [s, s] that are there from the beginning
-    size: int = 0
-    key: list[int] = field(default_factory=list)
-    contexts: tuple[Context, ...] = ()
-    blocks: list[int] = field(default_factory=list)  # their sizes
-    types: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.long))
-    pairs: Tensor = field(default_factory=lambda: torch.zeros(0, 0, dtype=torch.long))
-    off_path: bool = False  # a block was kept that peeling does not take
-    attempt: int = 0
-    redraws: int = 0
-    restarts: int = 0
-
-    @property
-    def nodes(self) -> int:
-        return self.types.numel()
-
-    @property
-    def elements(self) -> int:
-        return self.size + self.size * (self.size - 1) // 2 + self.size * self.nodes
-
-    @property
-    def core_nodes(self) -> int:
-        return 0 if self.core is None else len(self.core[0])
-
-    def drop(self) -> None:
-        """Begin anew."""
-        self.attempt, self.restarts, self.off_path = 0, self.restarts + 1, False
-        self.blocks, self.types, self.pairs = [], self.types[:0], self.pairs[:0, :0]
-
-    def grow(self, types: Tensor, rows: Tensor) -> None:
-        """Add a block of types ``[s]`` and pair types ``[s, n + s]``."""
-        old, self.attempt = self.nodes, 0
-        self.blocks.append(len(types))
-        self.types = torch.cat([self.types, types])
-        self.pairs = torch.cat([torch.cat([self.pairs, rows[:, :old].t()], 1), rows])
 
 
 def draw_graphs(
@@ -118,7 +70,7 @@ def draw_graphs(
         raise InputError("this model holds no block sizes: train it first, or pass num_nodes")
     draw = _Drawing(model, seed, sampler, condition)
     waiting = [
-        _Graph(
+        GrowingGraph(
             k,
             None if num_nodes is None else int(num_nodes[k]),
             None if plans is None else plans[k],
@@ -126,67 +78,21 @@ def draw_graphs(
         )
         for k in range(n - 1, -1, -1)
     ]
-    active: list[_Graph] = []
-    done: list[_Graph] = []
+    active: list[GrowingGraph] = []
+    done: list[GrowingGraph] = []
     while waiting or active:
         entering = [waiting.pop() for _ in range(min(len(waiting), 16 * batch_size - len(active)))]
         if entering:
             draw.enter(entering)
         active += entering
         ready = draw.affordable([g for g in active if g.size])
-        for chunk in _batches(ready, draw.steps, draw.net.step_cost, draw.removes, batch_size):
+        for chunk in batches_of(ready, draw.steps, draw.net.step_cost, draw.removes, batch_size):
             draw.block(chunk)
         done += [g for g in active if not g.size]
         active = [g for g in active if g.size]
         if callback is not None:
             callback(len(done), n, "graphs")
-    return _packed(sorted(done, key=lambda g: g.number))
-
-
-def _batches(
-    graphs: list[_Graph],
-    steps: Callable[[_Graph], int],
-    cost: Callable[[int, int], float],
-    mixes: bool,
-    batch_size: int,
-) -> Iterator[list[_Graph]]:
-    """Yield graphs whose next blocks are drawn together, cut where calls and padding together cost least.
-
-    Blocks of unlike steps only come together if ``mixes``; ``cost`` says what a graph of a size and of finished nodes
-    adds to a call.
-    """
-    by_steps: dict[int, dict[_Shape, list[_Graph]]] = defaultdict(lambda: defaultdict(list))
-    for g in graphs:
-        by_steps[0 if mixes else steps(g)][steps(g), g.size, g.nodes].append(g)
-    for _, alike in sorted(by_steps.items()):
-        shapes = sorted(alike)
-        for start, end in _cuts(shapes, [len(alike[shape]) for shape in shapes], cost, batch_size):
-            together = [g for shape in shapes[start:end] for g in alike[shape]]
-            for first in range(0, len(together), batch_size):
-                yield together[first : first + batch_size]
-
-
-def _cuts(
-    shapes: list[_Shape], counts: list[int], cost: Callable[[int, int], float], most: int
-) -> list[tuple[int, int]]:
-    """Return the runs of ``shapes`` (sorted; ``counts`` graphs of each) that cost least.
-
-    A run takes the most steps of its shapes and pads to their most nodes; each step costs one for every ``most`` graphs
-    and the ``cost`` of each: the shortest path over places to cut.
-    """
-    best, before = [0.0] + [math.inf] * len(shapes), [0] * (len(shapes) + 1)
-    for end in range(1, len(shapes) + 1):
-        steps, size, nodes, count = shapes[end - 1][0], 0, 0, 0
-        for start in range(end - 1, -1, -1):
-            size, nodes, count = max(size, shapes[start][1]), max(nodes, shapes[start][2]), count + counts[start]
-            total = best[start] + (1 + steps) * (math.ceil(count / most) + count * cost(size, nodes))
-            if total < best[end]:
-                best[end], before[end] = total, start
-    runs, end = [], len(shapes)
-    while end:
-        runs.append((before[end], end))
-        end = before[end]
-    return runs[::-1]
+    return pack(sorted(done, key=lambda g: g.number))
 
 
 class _Drawing:
@@ -209,17 +115,17 @@ class _Drawing:
         self.known_sizes = sizes > 0 if trained else torch.ones_like(sizes, dtype=torch.bool)
         self.known_degrees = degrees > 0 if trained else torch.ones_like(degrees, dtype=torch.bool)
 
-    def steps(self, g: _Graph) -> int:
+    def steps(self, g: GrowingGraph) -> int:
         """Return the steps of the next block of a graph: one for each type and stub at most, if edges are removed."""
         if self.removes:
             return max(1, min(self.sampler.steps, g.size * (1 + g.key[0])))
         return self.sampler.steps_of(g.elements)
 
-    def affordable(self, graphs: list[_Graph]) -> list[_Graph]:
+    def affordable(self, graphs: list[GrowingGraph]) -> list[GrowingGraph]:
         """Return the graphs that memory lets grow now: the largest ones, which soon leave, before the others."""
         room = _POOL - sum(self._bytes(g.nodes) for g in graphs)
         always = max(1, _POOL // self._bytes(self.model.max_nodes))
-        chosen: list[_Graph] = []
+        chosen: list[GrowingGraph] = []
         for g in sorted(graphs, key=lambda g: -g.nodes):
             growth = self._bytes(g.nodes + g.size) - self._bytes(g.nodes)
             if len(chosen) < always or growth <= room:
@@ -231,13 +137,13 @@ class _Drawing:
         """Return the size of what is kept of a graph."""
         return self.net.kept_floats(nodes) * next(self.model.parameters()).element_size()
 
-    def noise(self, graphs: list[_Graph]) -> PerGraphNoise:
+    def noise(self, graphs: list[GrowingGraph]) -> PerGraphNoise:
         """Return the noise of the next block of each graph."""
         keys = torch.tensor([(self.seed << 32) + g.number for g in graphs])
         block = torch.tensor([len(g.blocks) + _RESTART * g.restarts + _ATTEMPT * g.attempt for g in graphs])
         return PerGraphNoise(keys.to(self.device)).child(block.to(self.device))
 
-    def enter(self, graphs: list[_Graph]) -> None:
+    def enter(self, graphs: list[GrowingGraph]) -> None:
         """Draw size and key of the first block."""
         condition = None if self.condition is None else self.condition[[g.number for g in graphs]].to(self.device)
         contexts = self.net.empty_contexts(len(graphs), condition)
@@ -254,7 +160,7 @@ class _Drawing:
                 list(range(len(with_core))), chosen, tuple(c.select(with_core) for c in contexts), self._core(chosen)
             )
 
-    def _core(self, graphs: list[_Graph]) -> NewBlock:
+    def _core(self, graphs: list[GrowingGraph]) -> NewBlock:
         """Return the block that each graph begins with."""
         most, none = max(g.core_nodes for g in graphs), torch.zeros(len(graphs), dtype=torch.long, device=self.device)
         types, pairs = torch.zeros(len(graphs), most).long(), torch.zeros(len(graphs), most, most).long()
@@ -262,19 +168,19 @@ class _Drawing:
             assert g.core is not None
             g.size = g.core_nodes
             types[k, : g.size], pairs[k, : g.size, : g.size] = g.core
-        mask = torch.arange(most) < _column([g.size for g in graphs])
+        mask = torch.arange(most) < as_column([g.size for g in graphs])
         walks = none.new_zeros(len(graphs), count) if (count := self.net.settings.walks) else None
         types, pairs, mask = (t.to(self.device) for t in (types, pairs, mask))
         return NewBlock(types, pairs, none, none, mask, walks, torch.ones_like(none, dtype=torch.bool))
 
-    def _plan(self, graphs: list[_Graph], contexts: tuple[Context, ...]) -> None:
+    def _plan(self, graphs: list[GrowingGraph], contexts: tuple[Context, ...]) -> None:
         """Draw size and key of the next block of each graph; one that is drawn again does not end the graph."""
         noise = self.noise(graphs)
         counts = self.model.first_sizes
         counts = counts if bool(counts.sum()) else torch.ones_like(counts)
         start = self.net.properties.first_sizes(counts, contexts[-1].total).cpu()
         logits = self.net.next_sizes(contexts).cpu().to(torch.float64)
-        logits = torch.where(_column([not g.blocks for g in graphs]), start, logits)
+        logits = torch.where(as_column([not g.blocks for g in graphs]), start, logits)
         leaves = self._leaves(graphs)
         if self.removes:
             logits[:, 1] += self._single_chance(contexts, leaves)
@@ -293,7 +199,7 @@ class _Drawing:
         none[leaves[0]] = ~leaves[1].any(1)
         return torch.where(none, torch.log1p(-p), 0.0)
 
-    def _sizes(self, graphs: list[_Graph], logits: Tensor, noise: PerGraphNoise) -> list[int]:
+    def _sizes(self, graphs: list[GrowingGraph], logits: Tensor, noise: PerGraphNoise) -> list[int]:
         """Draw sizes: known ones that leave the graph within its target, or within the largest of the model."""
         size = torch.arange(self.model.max_nodes + 1)
         room = torch.tensor([(self.model.max_nodes if g.target is None else g.target) - g.nodes for g in graphs])
@@ -306,17 +212,19 @@ class _Drawing:
         allowed = torch.where(allowed.any(1, keepdim=True), allowed, fits)
         return self._drawn(logits, allowed, noise)
 
-    def _keys(self, graphs: list[_Graph], contexts: tuple[Context, ...], leaves: Leaves, noise: PerGraphNoise) -> None:
+    def _keys(
+        self, graphs: list[GrowingGraph], contexts: tuple[Context, ...], leaves: Leaves, noise: PerGraphNoise
+    ) -> None:
         """Draw the degree of the next block of each graph, and its further walk counts, for the size it has.
 
         A single leaf has those that it can have where peeling then takes it.
         """
         sizes = torch.tensor([g.size for g in graphs], device=self.device)
-        first = _column([not g.blocks for g in graphs]).to(self.device)
+        first = as_column([not g.blocks for g in graphs]).to(self.device)
         logits = self.net.next_degrees(contexts, sizes)
         logits = torch.where(first, self.net.properties.first_degrees(sizes, contexts[-1].total), logits)
         degree = torch.arange(self.model.max_nodes)
-        most = _column([max(g.nodes + g.size - 1, 0) for g in graphs])
+        most = as_column([max(g.nodes + g.size - 1, 0) for g in graphs])
         alone = [i for i, k in enumerate(leaves[0]) if graphs[k].size == 1]
         single, sites, counts = [leaves[0][i] for i in alone], leaves[1][alone], leaves[2][alone]
         allowed = (degree <= most) & self.known_degrees
@@ -336,11 +244,11 @@ class _Drawing:
             for g, value in zip(graphs, self._drawn(logits, allowed, noise.child(_WALKS + k)), strict=True):
                 g.key.append(value)
 
-    def _leaves(self, graphs: list[_Graph]) -> Leaves:
+    def _leaves(self, graphs: list[GrowingGraph]) -> Leaves:
         """Return which graphs are on their path, where a leaf may join them, and with which walk counts."""
         single = [k for k, g in enumerate(graphs) if g.blocks and not g.off_path and self.judges]
         chosen = [graphs[k] for k in single]
-        past, exists, core = _past(chosen, max((g.nodes for g in chosen), default=0))
+        past, exists, core = past_of(chosen, max((g.nodes for g in chosen), default=0))
         return single, *leaf_keys(past, exists, core, self.net.settings.walks, self.model.config)
 
     def _drawn(self, logits: Tensor, allowed: Tensor, noise: PerGraphNoise) -> list[int]:
@@ -353,7 +261,7 @@ class _Drawing:
         out: list[int] = categorical(p, noise.uniform(torch.zeros(len(p), 1, dtype=torch.long)).squeeze(1)).tolist()
         return out
 
-    def block(self, graphs: list[_Graph]) -> None:
+    def block(self, graphs: list[GrowingGraph]) -> None:
         """Draw the next block of each graph, then size and key of the one after.
 
         Where peeling does not take the block, size and key are drawn again instead, and the block with others to
@@ -384,13 +292,13 @@ class _Drawing:
         if anew:
             self.enter(anew)
 
-    def _on_path(self, graphs: list[_Graph], new: NewBlock) -> list[bool]:
+    def _on_path(self, graphs: list[GrowingGraph], new: NewBlock) -> list[bool]:
         """Return of each graph whether its new block is what peeling takes first."""
-        past, exists, core = _past(graphs, new.pairs.size(2) - new.pairs.size(1))
+        past, exists, core = past_of(graphs, new.pairs.size(2) - new.pairs.size(1))
         mask = torch.cat([exists, new.mask.cpu()], 1)
         return on_path(past > 0, new.pairs.cpu() > 0, mask, new.key.cpu(), self.model.config, core).tolist()
 
-    def _in_valence(self, graphs: list[_Graph], new: NewBlock) -> list[bool]:
+    def _in_valence(self, graphs: list[GrowingGraph], new: NewBlock) -> list[bool]:
         """Return of each graph whether its new block leaves all nodes that it joins within their valence."""
         rows, valences = new.pairs.cpu(), self.model.valences.cpu()
         old = rows.size(2) - rows.size(1)
@@ -399,12 +307,14 @@ class _Drawing:
             [valences[F.pad(types, (0, old - types.size(1)))], valences[new.types.cpu().clamp(max=len(valences) - 1)]],
             1,
         )
-        past, *_ = _past(graphs, old)
+        past, *_ = past_of(graphs, old)
         more = rows[:, :, :old].sum(1)
         used = torch.cat([torch.where(more > 0, past.sum(2) + more, 0), rows.sum(2)], 1)
         return (used <= most).all(1).tolist()
 
-    def _finish(self, kept: list[int], graphs: list[_Graph], contexts: tuple[Context, ...], finished: NewBlock) -> None:
+    def _finish(
+        self, kept: list[int], graphs: list[GrowingGraph], contexts: tuple[Context, ...], finished: NewBlock
+    ) -> None:
         """Keep the new blocks of the graphs numbered ``kept``, then draw size and key of the blocks after."""
         if not kept:
             return
@@ -420,7 +330,7 @@ class _Drawing:
         for k, g in enumerate(graphs):
             g.contexts = tuple(part[k] for part in parts) if g.size else ()
 
-    def _denoised(self, graphs: list[_Graph], contexts: tuple[Context, ...]) -> NewBlock:
+    def _denoised(self, graphs: list[GrowingGraph], contexts: tuple[Context, ...]) -> NewBlock:
         """Return the next block of each graph after all its diffusion steps."""
         numbers, old, size = torch.tensor(
             [[len(g.blocks), g.nodes, g.size] for g in graphs], device=self.device
@@ -450,9 +360,9 @@ class _Drawing:
         end.pairs[:, place, contexts[0].mask.size(1) + place] = 0  # a node is not its own neighbour
         return NewBlock(end.nodes, end.pairs, numbers, degree, mask, walks)
 
-    def _solver(self, graphs: list[_Graph], old: Tensor, new: Tensor, key: Tensor, steps: int) -> Solver:
+    def _solver(self, graphs: list[GrowingGraph], old: Tensor, new: Tensor, key: Tensor, steps: int) -> Solver:
         """Return what draws edges one by one, within the key and so that peeling takes the block, where that can be."""
-        past, _, core = (t.to(self.device) for t in _past(graphs, old.size(1)))
+        past, _, core = (t.to(self.device) for t in past_of(graphs, old.size(1)))
         types = pad_sequence([g.types for g in graphs], batch_first=True).to(self.device)
         config, valences = self.model.config, self.model.valences
         room = valences[types] - past.sum(2)
@@ -479,38 +389,3 @@ def _entries(old: Tensor, place: Tensor, padded: int) -> tuple[Tensor, Tensor]:
     low = torch.minimum(own.unsqueeze(2), every.unsqueeze(1))
     high = torch.maximum(own.unsqueeze(2), every.unsqueeze(1))
     return own, high * (high - 1) // 2 + low
-
-
-def _past(graphs: list[_Graph], size: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Return pair types ``[B, c, c]`` of graphs so far, padded to c nodes, and which exist and are cores ``[B, c]``."""
-    pairs = torch.zeros(len(graphs), size, size, dtype=torch.long)
-    for k, g in enumerate(graphs):
-        pairs[k, : g.nodes, : g.nodes] = g.pairs
-    place = torch.arange(size)
-    return pairs, place < _column([g.nodes for g in graphs]), place < _column([g.core_nodes for g in graphs])
-
-
-def _column(values: list[int] | list[bool]) -> Tensor:
-    """Return ``[B, 1]``."""
-    return torch.tensor(values, dtype=torch.bool if isinstance(next(iter(values), 0), bool) else torch.long).unsqueeze(
-        1
-    )
-
-
-def _packed(graphs: list[_Graph]) -> GraphBatch:
-    size = max((g.nodes for g in graphs), default=0)
-    x = torch.zeros(len(graphs), size, dtype=torch.long)
-    adj = torch.zeros(len(graphs), size, size, dtype=torch.long)
-    mask = torch.zeros(len(graphs), size, dtype=torch.bool)
-    block = [torch.zeros(0, dtype=torch.long)]
-    for k, g in enumerate(graphs):
-        x[k, : g.nodes], adj[k, : g.nodes, : g.nodes], mask[k, : g.nodes] = g.types, g.pairs, True
-        block.append(torch.arange(len(g.blocks)).repeat_interleave(torch.tensor(g.blocks, dtype=torch.long)))
-    counts = {
-        name: torch.tensor([getattr(g, name) for g in graphs], dtype=torch.long) for name in ("redraws", "restarts")
-    }
-    columns = {"block": torch.cat(block)}
-    if any(g.core is not None for g in graphs):
-        core = torch.arange(size) < _column([g.core_nodes for g in graphs])
-        columns["core"] = core[mask]
-    return DenseGraphs(x, adj, mask).to_packed().with_columns(node=columns, graph=counts)

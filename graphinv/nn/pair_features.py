@@ -17,6 +17,7 @@ from graphinv.nn.closing import closing_edges, leaf_sites
 __all__ = ["Sight", "closing", "count_walks", "feature_count", "joined_walks", "pair_features"]
 
 _APART, _WALKS, _VALENCE, _LEFT = 5, 8, 8, 4  # classes of blocks apart, longest walk, classes of valence and of stubs
+_FAR = 24  # steps within which a node counts as connected
 
 
 def feature_count(edge_types: int, hops: int, walks: int) -> int:
@@ -27,7 +28,7 @@ def feature_count(edge_types: int, hops: int, walks: int) -> int:
         hops: H of the block order.
         walks: walk counts of a key beyond the degree.
     """
-    counts = (edge_types + 2) + 1 + _APART + (_WALKS - 1) + _VALENCE + edge_types + _LEFT + 3
+    counts = (edge_types + 2) + 1 + _APART + (_WALKS - 1) + _VALENCE + edge_types + _LEFT + 3 + 3
     return counts + 3 * min(walks, 2) + (2 if hops else 0)
 
 
@@ -144,7 +145,8 @@ def pair_features(sight: Sight, pairs: Tensor, key: Tensor, hops: int, finished:
             F.one_hot(pairs * reads, types + 2),
             sight.own.unsqueeze(-1),
             F.one_hot(sight.apart.clamp(0, _APART - 1), _APART),
-            torch.stack(_paths(sight, pairs, now), -1),
+            torch.stack(paths := _paths(sight, pairs, now), -1),
+            _company(sight, pairs, paths),
             F.one_hot(valence.long().clamp(max=_VALENCE - 1), _VALENCE),
             torch.stack([now.clamp(max=6), *(d.clamp(max=4) for d in by_type[1:])], -1),
             F.one_hot(left.long().clamp(0, _LEFT - 1), _LEFT),
@@ -206,6 +208,21 @@ def _paths(sight: Sight, pairs: Tensor, degree: Tensor) -> list[Tensor]:
         walk, before = sight.move(walk, bonds) - turned, walk
         out.append(walk.clamp(0, 2))
     return out
+
+
+def _company(sight: Sight, pairs: Tensor, paths: list[Tensor]) -> Tensor:
+    """Return ``[B, R, K, 3]`` bool: a node is neighbour of one other node of the row's block, of more, is connected.
+
+    An edge to a node that is connected closes a ring, of which ``paths`` say the size if it is small.
+    """
+    mates = sight.move((sight.same & ~sight.own).float(), sight.bonds())
+    reached = sight.own | ((pairs > 0) & (pairs <= sight.edge_types) & sight.reads)
+    for walk in paths:
+        reached = reached | (walk > 0)
+    bonds = sight.bonds()
+    for _ in range(_WALKS, min(_FAR, sight.own.size(2))):
+        reached = reached | (sight.move(reached.float(), bonds) > 0)
+    return torch.stack([mates == 1, mates > 1, reached], -1)
 
 
 def joined_walks(sight: Sight, pairs: Tensor, walks: list[Tensor]) -> list[Tensor]:

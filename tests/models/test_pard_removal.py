@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import random
+from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -89,9 +91,38 @@ def test_every_level_of_a_block_is_equally_likely():
     level = torch.bincount(types + there, minlength=10) / 6000
     assert level.shape == (10,) and float(level[9]) == 0  # something is always left to draw
     assert float((level[:9] - 1 / 9).abs().max()) < 5 * math.sqrt(0.1 / 6000)
-    first = to_pairs(left.pairs)[there == 1] > 0  # edges (0, 1), (0, 2), (0, 3) have one stub, the others two
+    first = to_pairs(left.pairs)[there == 1] > 0  # edges (0, 1), (0, 2), (0, 3) have one end in the block, others two
     outer = float(first[:, :3].double().sum(1).mean())
     assert abs(outer - 1 / 3) < 5 * math.sqrt(0.25 / int((there == 1).sum()))
+
+
+def test_states_are_those_that_the_solver_comes_through():
+    """Nodes 2 .. 5 of block 1 on 0 and 1: edges there and nodes asked next, against a simulation of the rule."""
+    edges = [(2, 3), (4, 5), (0, 2), (1, 3), (0, 4), (1, 5), (2, 4)]
+    pard = model(max_hops=3, walks=2)
+    g = by_hand([0, 0, 1, 1, 1, 1], edges, copies=20_000)
+    left = left_of(pard, g, draws(pard, g))
+    rng, seen, expected = random.Random(0), Counter(), Counter()
+    for k in (left.types[:, 2:] < 4).all(1).nonzero().squeeze(1).tolist():
+        there = frozenset(e for e in edges if left.pairs[k][e])
+        seen[there, frozenset((left.row_weight[k] > 0).nonzero().squeeze(1).tolist())] += 1
+    for _ in range(seen.total()):
+        there, begun = set(), set()
+        for _ in range(rng.randrange(len(edges))):
+            row = rng.choice(rows_next(edges, there, begun))
+            begun.add(row)
+            there.add(rng.choice([e for e in edges if row in e and e not in there]))
+        expected[frozenset(there), frozenset(rows_next(edges, there, begun))] += 1
+    states = set(seen) | set(expected)
+    distance = sum((seen[s] - expected[s]) ** 2 / (seen[s] + expected[s]) for s in states)
+    assert len(states) == 38 and distance < 80  # chi square of 37 degrees: 80 is one in 20,000
+
+
+def rows_next(edges, there, begun):
+    """Return the nodes above 1 of which one is joined next: begun ones, else those with some edge, else all."""
+    have = {i: sum(i in e for e in there) for i in range(2, 6)}
+    rows = [i for i in have if have[i] < sum(i in e for e in edges)]
+    return [i for i in rows if i in begun] or [i for i in rows if have[i]] or rows
 
 
 def by_hand(block, edges, copies):
@@ -149,7 +180,7 @@ def slowly(pard, g, left, k):
         x, e = left.types[k : k + 1, rows], left.pairs[k : k + 1, rows, :new]
         nodes, pairs = net.denoise(contexts, NewBlock(x, e, *key, walks), torch.zeros(1).double())
         stubs = g.degree[k : k + 1, rows] - (e > 0).sum(2)
-        solver = StubMatching(stubs, mask, columns, 1)
+        solver, asked = StubMatching(stubs, mask, columns, 1), left.row_weight[k, rows] > 0
         past, ones = g.pairs[k : k + 1, :old, :old], torch.ones(1, old).bool()
         whole = torch.cat([g.degree[k, old : old + 1], g.walks[k, old]]).unsqueeze(0)
         of_key, path = block_edges(past, e, ones, mask, whole, stubs, core[:, :old], pard.config)
@@ -160,13 +191,13 @@ def slowly(pard, g, left, k):
             ce = -float(nodes[0, i].float().log_softmax(-1)[g.types[k, old + i]])
             total[0] += ce * (size + edges) / len(hidden)
         for i in range(size):
-            if hidden:
+            if hidden or not bool(asked[i]):
                 continue
             p = pairs[0, i, :, 1:].float().masked_fill(~allowed[i].unsqueeze(1), -torch.inf).flatten().log_softmax(0)
             for j in range(new):
                 kind = int(g.pairs[k, old + i, j])
                 if kind and not int(e[0, i, j]):
-                    total[1] -= float(p[j * 3 + kind - 1]) * (size + edges) / int(stubs.sum())
+                    total[1] -= float(p[j * 3 + kind - 1]) * (size + edges) / int(stubs[0, i]) / int(asked.sum())
         contexts = net.finish(contexts, NewBlock(g.types[k : k + 1, rows], g.pairs[k : k + 1, rows, :new], *key, walks))
     return total
 

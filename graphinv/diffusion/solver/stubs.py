@@ -19,14 +19,34 @@ from graphinv.noise import Noise
 __all__ = ["StubMatching"]
 
 
+def rows_to_ask(left: Tensor, degree: Tensor, asked: Tensor, together: Tensor | None = None) -> Tensor:
+    """Return ``[B, R]`` bool, the rows of which one of each block is joined next, each as likely as the others.
+
+    The row that is under way while it lacks edges, then those that have some, then those that have none.
+
+    Args:
+        left: ``[B, R]`` edges that each row lacks.
+        degree: ``[B, R]`` edges that it gets in all.
+        asked: ``[B, R]`` bool, rows that were joined before.
+        together: ``[B, R, R]`` bool, which rows are of one block; None for all.
+    """
+    rows = left > 0
+    for first in (rows & (left < degree), rows & asked):
+        there = first.any(1, keepdim=True) if together is None else (together & first.unsqueeze(1)).any(2)
+        rows = torch.where(there, first, rows)
+    return rows
+
+
 @dataclass(frozen=True, eq=False)
 class StubMatching(Solver):
-    """First the types of nodes, in random order; then edges: a random stub (an edge that a node still lacks) is joined.
+    """First the types of nodes, in random order; then edges, node after node: each until it lacks none.
 
-    The stub's row gives p(other end, type) as a softmax over the nodes that may take it: all that are read, without
-    itself and its neighbours, and inside the block only those that lack an edge themselves. Every node so ends with
-    exactly its degree, unless none may take the stub. A step joins one stub of each graph, or as many as are left over
-    the steps that are left; more are exact no longer, since they share a prediction.
+    The next node is a random one of those that lack edges and have some, else of all that lack edges (``rows_to_ask``):
+    a block grows from where it has begun, so that the rings that an edge closes are seen. The node's row gives p(other
+    end, type) as a softmax over the nodes that may take the edge: all that are read, without itself and its neighbours,
+    and inside the block only those that lack an edge themselves. Every node so ends with exactly its degree, unless
+    none may take an edge. A step joins one edge of each graph, or as many as are left over the steps that are left;
+    more are exact no longer, since they share a prediction.
 
     Args:
         degree: ``[B, R]`` int64 edges of each new node; 0 in the padding.
@@ -46,11 +66,12 @@ class StubMatching(Solver):
     order: int = field(default=1, init=False)
 
     def init(self, process: Process, x: State) -> Carry:
-        """Return the stubs ``[B, R]`` and the steps left ``[]``."""
+        """Return the edges lacking ``[B, R]``, which rows were joined ``[B, R]`` bool, and the steps left ``[]``."""
         kinds = process.fields
         if not isinstance(x, TypedGraphs) or not isinstance(kinds[-1], Removal):
             raise InputError("StubMatching undoes the removal of edges of TypedGraphs; take Ancestral for others")
-        return self.degree, torch.tensor(self.steps, device=self.degree.device)
+        none = torch.zeros_like(self.degree, dtype=torch.bool)
+        return self.degree, none, torch.tensor(self.steps, device=self.degree.device)
 
     def step(
         self, process: Process, predict: Predict[S], x: S, t: Tensor, s: Tensor, carry: Carry, noise: Noise
@@ -60,16 +81,16 @@ class StubMatching(Solver):
         assert isinstance(x, TypedGraphs) and isinstance(out, TypedGraphs)
         node = process.fields[0]
         assert isinstance(node, DiscreteDiffusion)
-        nodes, pairs, left = x.nodes.clone(), x.pairs.clone(), carry[0].clone()
+        nodes, pairs, left, asked = x.nodes.clone(), x.pairs.clone(), carry[0].clone(), carry[1].clone()
         unknown = ((nodes == node.classes) & self.rows).sum(1)
-        picks = torch.div(unknown + left.sum(1) + carry[1] - 1, carry[1], rounding_mode="floor")
+        picks = torch.div(unknown + left.sum(1) + carry[2] - 1, carry[2], rounding_mode="floor")
         entries = torch.arange(2, device=nodes.device).expand(len(nodes), -1)
         for pick in range(int(picks.max()) if picks.numel() else 0):
             u = noise.child(pick).uniform(entries)
             typed = self._type(nodes, out.nodes, node.classes, u, picks > pick)
-            self._join(nodes, pairs, left, out.pairs, u, (picks > pick) & ~typed)
+            self._join(nodes, pairs, left, asked, out.pairs, u, (picks > pick) & ~typed)
         moved = with_fields(x, [nodes, pairs])
-        return moved, moved, (left, carry[1] - 1)
+        return moved, moved, (left, asked, carry[2] - 1)
 
     def _type(self, nodes: Tensor, logits: Tensor, unknown: int, u: Tensor, active: Tensor) -> Tensor:
         """Give one unknown node of each active graph a type, in place; return ``[B]`` bool, who had one."""
@@ -81,11 +102,14 @@ class StubMatching(Solver):
         nodes[graph, row] = categorical(p, u[graph, 1])
         return active
 
-    def _join(self, nodes: Tensor, pairs: Tensor, left: Tensor, logits: Tensor, u: Tensor, active: Tensor) -> None:
-        """Join one stub of each active graph that has some, in place."""
+    def _join(
+        self, nodes: Tensor, pairs: Tensor, left: Tensor, asked: Tensor, logits: Tensor, u: Tensor, active: Tensor
+    ) -> None:
+        """Join one edge of each active graph that lacks some, in place."""
         active = active & (left > 0).any(1)
         graph = active.nonzero().squeeze(1)
-        row = categorical(left[graph].double(), u[graph, 0])
+        row = categorical(rows_to_ask(left, self.degree, asked)[graph].double(), u[graph, 0])
+        asked[graph, row] = True
         allowed = self.allowed(pairs, left)[graph, row].unsqueeze(-1).expand(-1, -1, logits.size(-1) - 1)
         for limit in [] if self.limits is None else self.limits(nodes, pairs, left):
             limited = allowed & limit[graph, row]

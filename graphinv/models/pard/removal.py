@@ -1,9 +1,9 @@
 """Training under the prior "empty": types of a block are hidden and its edges removed, up to a random level.
 
 Levels 0 .. s + m - 1 of a block of s nodes and m edges are equally likely. Up to level s that many nodes, drawn at
-random, have types and no edge is there; beyond, all have types and edges are there in the order in which random stubs
-are joined. The loss of a level is -log p of what ``StubMatching`` draws next, times s + m: the mean over levels is the
-bound on -log p(block) that the sampler at one element a step attains.
+random, have types and no edge is there; beyond, all have types and nodes are joined one after the other, in the order
+of ``rows_to_ask``. The loss of a level is -log p of what ``StubMatching`` draws next, times s + m: the mean over levels
+is the bound on -log p(block) that the sampler at one element a step attains.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from graphinv.diffusion.solver.stubs import rows_to_ask
 from graphinv.models.pard.batch import BlockBatch
 from graphinv.models.pard.config import PARDConfig
 from graphinv.models.pard.path import edges_to_come
@@ -32,7 +33,7 @@ class Remainder:
         types: ``[B, M]`` node types, the unknown one where hidden.
         pairs: ``[B, M, M]`` pair types, symmetric.
         node_weight: ``[B, M]`` float32 weight of the cross entropy of each node.
-        row_weight: ``[B, M]`` float32 weight of every missing edge of each node.
+        row_weight: ``[B, M]`` float32 weight of every missing edge of each node, 0 where another is asked next.
         missing: ``[B, M, M]`` bool, edges (i, j) to come that count in the block of i.
         allowed: ``[B, M, M]`` bool, nodes j that may take a stub of i and do not lead off the path
             (``graphinv.models.pard.path``).
@@ -65,20 +66,22 @@ def remove(g: BlockBatch, config: PARDConfig, level: Tensor, node: Tensor, pair:
         config: kinds of nodes and edges, and H of the order.
         level: ``[B, M]`` uniform draws in [0, 1), the same for all nodes of a block.
         node: ``[B, M]`` uniform draws, by which nodes are ordered.
-        pair: ``[B, P]`` uniform draws, by which edges are ordered.
+        pair: ``[B, P]`` uniform draws, by which the edges of a node are ordered, then the nodes after it.
     """
     count, size = g.types.shape
     row, column = g.block.unsqueeze(2), g.block.unsqueeze(1)
     valid = g.mask.unsqueeze(1) & g.mask.unsqueeze(2)
     same, reads = (row == column) & valid, (row >= column) & valid
     nodes = same.sum(-1)  # s of each node's block
-    first = torch.arange(size, device=row.device)
     edge = to_pairs(g.pairs) > 0
     graph, place = edge.nonzero(as_tuple=True)
     early, late = torch.triu_indices(size, size, 1, device=row.device)[:, place]
-    draws = pair[graph, place].double()
     inner = g.block[graph, early] == g.block[graph, late]
-    draws = torch.where(inner, 1 - (1 - draws).sqrt(), draws)  # the first of two stubs
+    whole = (g.pairs > 0) & reads & ~g.core.unsqueeze(2)
+    total = whole.sum(-1)  # edges of each row
+    turn = _turns(whole & same, total, same, node, from_pairs(pair, size))
+    owner = torch.where(inner & (turn[graph, early] < turn[graph, late]), early, late)  # the row that asks for it
+    draws = (turn[graph, owner] + pair[graph, place].double()) / (size + 1)
     slot = graph * (size + 1) + g.block[graph, late].clamp(max=size)
     rank = _rank(slot, draws)
     edges = torch.bincount(slot, minlength=count * (size + 1)).view(count, size + 1)
@@ -92,14 +95,16 @@ def remove(g: BlockBatch, config: PARDConfig, level: Tensor, node: Tensor, pair:
     at = graph[there], early[there], late[there]
     pairs[at] = g.pairs[at]
     pairs = pairs + pairs.transpose(1, 2)
-    missing = (g.pairs > 0) & (pairs == 0) & reads & ~g.core.unsqueeze(2)
-    left = missing.sum(-1)  # stubs
-    stubs = (same.float() @ left.float().unsqueeze(-1)).squeeze(-1)
+    missing = whole & (pairs == 0)
+    left = missing.sum(-1)
+    asked = torch.zeros_like(g.mask).index_put((graph[there], owner[there]), g.mask.new_ones(()))
+    rows = rows_to_ask(left, total, asked, same)
+    choices = (same & rows.unsqueeze(1)).sum(-1)
     in_nodes = (reached < nodes) & g.mask
     node_weight = torch.where(hidden, elements / (nodes - reached).clamp(min=1), 0.0)
-    row_weight = torch.where(in_nodes | ~g.mask, 0.0, elements / stubs.clamp(min=1))
+    row_weight = torch.where(rows & ~in_nodes, elements / (choices * left).clamp(min=1), 0.0)
     open_ = (row > column) | (left > 0).unsqueeze(1)
-    own = first.unsqueeze(1) == first
+    own = torch.eye(size, dtype=torch.bool, device=row.device)
     allowed = reads & (pairs == 0) & open_ & ~own
     apart = torch.zeros_like(pairs)
     sight = Sight(g.pairs, pairs, (row > column) & valid, same, apart, own.expand_as(same), config.edge_types, g.core)
@@ -108,6 +113,30 @@ def remove(g: BlockBatch, config: PARDConfig, level: Tensor, node: Tensor, pair:
     allowed &= of_key & on_path
     node_weight = node_weight.masked_fill(g.core, 0.0)
     return Remainder(torch.where(hidden, config.node_types, g.types), pairs, node_weight, row_weight, missing, allowed)
+
+
+def _turns(inner: Tensor, total: Tensor, same: Tensor, node: Tensor, pair: Tensor) -> Tensor:
+    """Return ``[B, M]`` at which turn of its block each row is joined; M for rows that others have joined by then.
+
+    Args:
+        inner: ``[B, M, M]`` bool, edges inside blocks.
+        total: ``[B, M]`` edges of each row.
+        same: ``[B, M, M]`` bool, nodes of one block.
+        node: ``[B, M]`` uniform draws in [0, 1); the row with the least is joined first.
+        pair: ``[B, M, M]`` those of pairs; after row i it is the row with the least beside i.
+    """
+    size, draws = total.size(1), node
+    left, turn, none = total, torch.full_like(total, size), torch.zeros_like(total, dtype=torch.bool)
+    for k in range(int(same.sum(-1).max()) if same.numel() else 0):
+        rows = rows_to_ask(left, total, none, same)
+        least = torch.where(same & rows.unsqueeze(1), draws.unsqueeze(1), 2.0).amin(-1)
+        pick = rows & (draws == least)
+        turn = torch.where(pick, k, turn)
+        near = (inner & pick.unsqueeze(1)).any(-1) & (turn == size)
+        left = torch.where(pick, 0, left - near.long())
+        last = (same & pick.unsqueeze(1)).long().argmax(-1, keepdim=True)
+        draws = pair.gather(2, last).squeeze(2)
+    return turn
 
 
 def _rank(group: Tensor, value: Tensor) -> Tensor:

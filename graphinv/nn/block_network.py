@@ -27,8 +27,9 @@ class BlockInput:
     """B graphs padded to M nodes that are sorted by block, clean and noisy.
 
     Attributes:
-        types: ``[2, B, M]`` node types, 0 clean and 1 noisy; the mask type is ``node_types``.
-        pairs: ``[2, B, M, M]`` pair types, symmetric, 0 for none; the mask type is ``edge_types + 1``.
+        types: ``[1 + C, B, M]`` node types, 0 clean, then noisy copies, of which a network of tokens takes more than
+            one; the mask type is ``node_types``.
+        pairs: ``[1 + C, B, M, M]`` pair types, symmetric, 0 for none; the mask type is ``edge_types + 1``.
         block: ``[B, M]`` block of each node; any number above all blocks in the padding.
         degree: ``[B, M]`` degree of its block.
         time: ``[B, M]`` diffusion time in [0, 1] of its block.
@@ -59,8 +60,8 @@ class ParallelOutput:
     """What the network says of all blocks.
 
     Attributes:
-        nodes: ``[B, M, K]`` logits of the noisy nodes.
-        pairs: ``[B, P, E + 1]`` logits of the noisy pairs i < j, row by row (``graphinv.ops.pairs``).
+        nodes: ``[C B, M, K]`` logits of the noisy nodes, copy after copy.
+        pairs: ``[C B, P, E + 1]`` logits of the noisy pairs i < j, row by row (``graphinv.ops.pairs``).
         totals: ``[B, M, Dn]`` sums over nodes 0..i; at the last node of a block, what the next one is read from.
     """
 

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from graphinv.nn.closing import closing_edges, leaf_sites
 
-__all__ = ["Sight", "closing", "count_walks", "feature_count", "joined_walks", "pair_features"]
+__all__ = ["Sight", "closing", "connected", "count_walks", "feature_count", "joined_walks", "pair_features"]
 
 _APART, _WALKS, _VALENCE, _LEFT = 5, 8, 8, 4  # classes of blocks apart, longest walk, classes of valence and of stubs
 _FAR = 24  # steps within which a node counts as connected
@@ -216,13 +216,19 @@ def _company(sight: Sight, pairs: Tensor, paths: list[Tensor]) -> Tensor:
     An edge to a node that is connected closes a ring, of which ``paths`` say the size if it is small.
     """
     mates = sight.move((sight.same & ~sight.own).float(), sight.bonds())
-    reached = sight.own | ((pairs > 0) & (pairs <= sight.edge_types) & sight.reads)
+    near = sight.own | ((pairs > 0) & (pairs <= sight.edge_types) & sight.reads)
     for walk in paths:
-        reached = reached | (walk > 0)
+        near = near | (walk > 0)
+    steps = min(_FAR, sight.own.size(2)) - _WALKS
+    return torch.stack([mates == 1, mates > 1, connected(sight, near, steps)], -1)
+
+
+def connected(sight: Sight, near: Tensor, steps: int) -> Tensor:
+    """Return ``[B, R, K]`` bool, which nodes lie within so many steps of those that are ``near`` ``[B, R, K]``."""
     bonds = sight.bonds()
-    for _ in range(_WALKS, min(_FAR, sight.own.size(2))):
-        reached = reached | (sight.move(reached.float(), bonds) > 0)
-    return torch.stack([mates == 1, mates > 1, reached], -1)
+    for _ in range(steps):
+        near = near | (sight.move(near.float(), bonds) > 0)
+    return near
 
 
 def joined_walks(sight: Sight, pairs: Tensor, walks: list[Tensor]) -> list[Tensor]:

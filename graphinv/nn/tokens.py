@@ -169,28 +169,38 @@ class TokenNetwork(nn.Module):
         later, same = row > column, row == column
         own = torch.eye(g.block.size(1), dtype=torch.bool, device=g.block.device).expand_as(same)
         valid = (g.mask.unsqueeze(1) & g.mask.unsqueeze(2)) & ~own
-        real, noisy = g.pairs * valid
-        apart = (row - column).clamp(min=0)
+        pairs = g.pairs * valid
         core = torch.zeros_like(g.mask) if g.core is None else g.core
-        parts = later, same, apart, own, self.settings.edge_types, core
-        sights = [Sight(real, other, *parts) for other in (None, noisy)]
+        seen = [pairs[0], later, same, (row - column).clamp(min=0), own, core]
         size, before, key = same.sum(-1), later.sum(-1), g.key
-        f, _ = self._features(sights[0], real, key, True)
         start = self.start(
             self.noisy.new_zeros(len(g.block), 2 * self.settings.conditions) if g.condition is None else g.condition
         )
+        sight = self._sight(None, *seen)
+        f, _ = self._features(sight, pairs[0], key, True)
         x = self._tokens(g.types[0], key, size, before, f, start)
         if self.core is not None:
             x = x + core.unsqueeze(-1) * self.core
-        x, kept = self.trunk(x, _Reading.of(sights[0], real, f))
-        f, left = self._features(sights[1], noisy, key, False)
-        y = self._tokens(g.types[1], key, size, before, f, start, g.time, left)
-        y, _ = self.trunk(y, _Reading.of(sights[1], noisy, f, twice=True), kept)
+        x, kept = self.trunk(x, _Reading.of(sight, pairs[0], f))
         sums = (self.properties.rows(x) * g.mask.unsqueeze(-1)).cumsum(1)
         last = (same.to(x.dtype) @ x) / size.clamp(min=1).unsqueeze(-1)
         totals = self.readout(torch.cat([sums / (size + before).clamp(min=1).unsqueeze(-1), last], -1))
-        logits = self._parallel_pairs(x, y, f, same)
+        copies, noisy = len(g.types) - 1, pairs[1:].flatten(0, 1)
+        seen, (key, size, before, start, time) = (
+            [torch.cat([t] * copies) for t in part] for part in (seen, (key, size, before, start, g.time))
+        )
+        sight = self._sight(noisy, *seen)
+        f, left = self._features(sight, noisy, key, False)
+        y = self._tokens(g.types[1:].flatten(0, 1), key, size, before, f, start, time, left)
+        kept = [(torch.cat([k] * copies), torch.cat([v] * copies), torch.cat([u] * copies)) for k, v, u in kept]
+        y, _ = self.trunk(y, _Reading.of(sight, noisy, f, twice=True), kept)
+        logits = self._parallel_pairs(torch.cat([x] * copies), y, f, sight.same)
         return ParallelOutput(self.node_types(y), logits, totals)
+
+    def _sight(
+        self, noisy: Tensor | None, real: Tensor, later: Tensor, same: Tensor, apart: Tensor, own: Tensor, core: Tensor
+    ) -> Sight:
+        return Sight(real, noisy, later, same, apart, own, self.settings.edge_types, core)
 
     def _parallel_pairs(self, x: Tensor, y: Tensor, f: Tensor, same: Tensor) -> Tensor:
         """Return logits ``[B, P, E + 1]`` of real tokens ``x``, noisy ones ``y`` and the features of noisy rows."""

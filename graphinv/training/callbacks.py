@@ -52,7 +52,7 @@ class CheckpointDirectories(Callback):
 
     Args:
         directory: the run directory.
-        metadata: what the checkpoint should carry; epoch, step, seconds and losses are added.
+        metadata: what the checkpoint should carry; epoch, step, seconds, processor seconds and losses are added.
         ema: where the averaged weights are, or None.
         within_s: seconds without a write of ``last/`` after which an epoch is interrupted for one.
         every_s: seconds between writes at the ends of epochs; the end of the training always writes.
@@ -69,20 +69,22 @@ class CheckpointDirectories(Callback):
         self.directory, self.metadata, self.ema = directory, metadata, ema
         self.within_s, self.every_s = within_s, every_s
         self.best = math.inf
-        self.seconds = 0.0
+        self.seconds = self.cpu_seconds = 0.0
         self._since = self._written = time.monotonic()
+        self._cpu_since = time.process_time()
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a resumed training goes on from."""
-        return {"best": self.best, "seconds": self._elapsed()}
+        return {"best": self.best, **self._elapsed()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from the best loss and the seconds of the interrupted training."""
-        self.best, self.seconds = state_dict["best"], state_dict["seconds"]
+        self.best, self.seconds, self.cpu_seconds = (state_dict[k] for k in ("best", "seconds", "cpu_seconds"))
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Start the clock."""
+        """Start the clocks."""
         self._since = self._written = time.monotonic()
+        self._cpu_since = time.process_time()
 
     def on_train_batch_end(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -121,7 +123,7 @@ class CheckpointDirectories(Callback):
         progress = {
             "epoch": epochs,
             "step": trainer.global_step,
-            "seconds": self._elapsed(),
+            **self._elapsed(),
             **losses,
         }
         with atomic_directory(self.directory / name) as folder:
@@ -131,8 +133,10 @@ class CheckpointDirectories(Callback):
             if name == "last":
                 trainer.save_checkpoint(folder / "trainer.ckpt")
 
-    def _elapsed(self) -> float:
-        return round(self.seconds + time.monotonic() - self._since, 1)
+    def _elapsed(self) -> dict[str, float]:
+        """Return the seconds of training so far, by the clock and of this process on its processors."""
+        cpu = self.cpu_seconds + time.process_time() - self._cpu_since
+        return {"seconds": round(self.seconds + time.monotonic() - self._since, 1), "cpu_seconds": round(cpu, 1)}
 
 
 def _check_finite(trainer: lightning.Trainer, module: lightning.LightningModule) -> None:

@@ -44,7 +44,7 @@ def logits(count, old, new, seed=0):
     return nodes, pairs
 
 
-def matched(degree, old, said=None, steps=None, keys=None, mask=None):
+def matched(degree, old, said=None, steps=None, keys=None, mask=None, seen=None):
     """Return the blocks that StubMatching draws for degrees ``[B, s]``."""
     degree = torch.as_tensor(degree)
     count, new = degree.shape
@@ -58,9 +58,38 @@ def matched(degree, old, said=None, steps=None, keys=None, mask=None):
     solver = StubMatching(degree, rows, columns, steps)
 
     def predict(x, t):
+        if seen is not None:
+            seen.append(x.pairs.clone())
         return TypedGraphs(nodes, pairs, x.node_entry, x.pair_entry)
 
     return integrate(solver, PROCESS, predict, start, times, noise, denoise=False)
+
+
+def test_a_node_is_joined_until_it_lacks_none_and_the_block_grows_from_where_it_has_begun():
+    """Steps of blocks of 5 nodes beside 6: who gets an edge next, among all that lack some."""
+    states = []
+    matched(torch.full((200, 5), 3), 6, seen=states)
+    have = [(pairs > 0).sum(2) for pairs in states]
+    grown = [torch.stack(pair) for pair in zip(states, states[1:], strict=False)]
+    fresh = []
+    for k in range(200):
+        begun = None
+        for (before, after), degrees in zip((g[:, k] for g in grown), have, strict=False):
+            rows = ((before == 0) & (after > 0)).any(1).nonzero().squeeze(1).tolist()
+            if not rows:
+                continue
+            lacking = degrees[k] < 3
+            if begun is not None and bool(lacking[begun]):
+                assert begun in rows
+                continue
+            partial = [i for i in rows if 0 < int(degrees[k, i]) < 3]
+            some = bool(((degrees[k] > 0) & lacking).any())
+            assert partial if some else not partial
+            begun = partial[0] if len(partial) == 1 else rows[0] if len(rows) == 1 else None
+            if begun is None:
+                break  # two nodes of the block were joined: either may have been asked
+            fresh.append(begun)
+    assert len(set(fresh)) == 5 and len(fresh) > 300
 
 
 @pytest.mark.parametrize("t", [0.0, 0.3, 1.0])

@@ -206,6 +206,39 @@ def count_edges(g, k, old, new):
     return sum(int(g.pairs[k, i, j] > 0) for i in range(old, new) for j in range(i))
 
 
+@pytest.mark.parametrize("changes", [{}, {"conditions": ("mass", "charge")}, {"cores": 0.5}])
+@torch.no_grad()
+def test_copies_have_the_mean_of_the_bounds_of_each(changes):
+    pard = model(**changes, copies=3)
+    g = pard.pad(graphs(9))
+    drawn = [draws(pard, g, seed) for seed in range(3)]
+    together = pard.removal_losses(g, *(torch.stack(part) for part in zip(*drawn, strict=True)))
+    alone = [pard.removal_losses(g, *one) for one in drawn]
+    for k, name in enumerate(("node", "edge")):
+        assert_close(together[k], torch.stack([one[k] for one in alone]).mean(0), name, tolerance=1e-6)
+    for k in (2, 3, 4):
+        assert_close(together[k], alone[0][k], "head", tolerance=1e-9)
+
+
+@torch.no_grad()
+def test_copies_lie_at_levels_that_are_evenly_apart():
+    pard = model(copies=2, ce_weight=0.0)
+    g, generator = pard.pad(graphs(9)), torch.Generator().manual_seed(0)
+    level, node, pair = (
+        torch.rand(copies, *t.shape, generator=generator) for copies, t in zip((1, 2, 2), draws(pard, g), strict=True)
+    )
+    bounds = [pard.removal_losses(g, (level[0] + k / 2) % 1, node[k], pair[k]) for k in range(2)]
+    parts = pard.losses(g, torch.Generator().manual_seed(0))
+    for k, name in enumerate(("node", "edge")):
+        assert_close(parts[name], (bounds[0][k] + bounds[1][k]).sum() / 2 / 9, name, tolerance=1e-5)
+
+
+def test_copies_want_a_network_of_tokens_and_the_prior_empty():
+    for changes in ({"copies": 0}, {"copies": 2, "network": "ppgn"}, {"copies": 2, "prior": "uniform"}):
+        with pytest.raises(InputError, match="copies must be at least 1"):
+            replace(EMPTY, **changes)
+
+
 @networks
 @torch.no_grad()
 def test_the_loss_that_is_trained_is_this_bound(changes):

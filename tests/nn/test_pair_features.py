@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from graphinv.diffusion import block_order
-from graphinv.nn.pair_features import Sight, closing, count_walks, feature_count, joined_walks, pair_features
+from graphinv.nn.pair_features import Sight, closing, connected, count_walks, feature_count, joined_walks, pair_features
 from graphinv.testing import random_graphs
 
 EDGES = 2
@@ -83,6 +83,34 @@ def test_joined_walks_are_those_after_the_edge_came(seed):
                     x = x + more @ x
                     counts.append(float(x[i]))
                 assert [float(c[b, i, j]) for c in joined] == counts[1:]
+
+
+@pytest.mark.parametrize("noisy", [False, True])
+def test_nodes_are_connected_by_the_edges_that_a_row_sees(noisy):
+    block, real, other = drawn(1, noisy)
+    sight, own, parts = sight_of(block, real, other), torch.eye(8).bool(), set()
+    for steps in (1, 3, 8):
+        near = connected(sight, sight.own, steps)
+        for b in range(5):
+            for i in range(8):
+                adj, _ = seen(block[b], real[b], None if other is None else other[b], i)
+                assert torch.equal(near[b, i], torch.linalg.matrix_power(adj + own, steps)[i] > 0)
+                parts.add(bool(near[b, i].sum() < sight.reads[b, i].sum()))
+    assert parts == {False, True}
+
+
+def test_rows_are_told_of_neighbours_of_the_others_of_their_block():
+    """Nodes 1, 2, 3 of one block beside node 0 and node 4: 1 and 2 have edges to 0, 2 has one to 3."""
+    block, edges = torch.tensor([[0, 1, 1, 1, 2]]), torch.zeros(1, 5, 5, dtype=torch.long)
+    for i, j in ((0, 1), (0, 2), (2, 3), (3, 4)):
+        edges[0, i, j] = edges[0, j, i] = 1
+    plain, _ = pair_features(sight_of(block, edges, None), edges, torch.zeros(1, 5, 1).long(), 0, True)
+    fewer = edges.clone()
+    fewer[0, 0, 2] = fewer[0, 2, 0] = 0
+    other, _ = pair_features(sight_of(block, fewer, None), fewer, torch.zeros(1, 5, 1).long(), 0, True)
+    first = (plain != other).nonzero()[:, 1:3].tolist()
+    assert [3, 0] in first and [1, 0] in first  # rows 1 and 3 see that 0 lost one of two neighbours, or its only one
+    assert [4, 0] in first and [0, 0] not in first
 
 
 @pytest.mark.parametrize("finished", [False, True])

@@ -61,4 +61,4 @@ def model_of() -> Callable[..., GDSS]:
 
 @pytest.fixture
 def quick() -> TrainConfig:
-    return TrainConfig(max_epochs=2, batch_size=12, accelerator="cpu")
+    return TrainConfig(max_epochs=2, batch_size=12, accelerator="cpu", threads=1)

@@ -75,6 +75,8 @@ class PARDConfig:
         block_time: each block of a training graph has a time of its own, instead of one per graph.
         context_noise: share of the finished nodes and pairs that training replaces by draws from their marginals.
         trunk: "shared" by denoiser and block heads, or "separate" networks.
+        copies: noisy copies of each training graph, at levels that lie evenly; the finished graph is read once for all.
+            Of a network of tokens under the prior "empty".
         node_dim: channels of nodes.
         edge_dim: channels of pairs; of messages and of the head of pairs in a network of tokens.
         layers: of the trunk.
@@ -109,6 +111,7 @@ class PARDConfig:
     block_time: bool = True
     context_noise: float = 0.0
     trunk: Literal["shared", "separate"] = "shared"
+    copies: int = 1
     node_dim: int = 256
     edge_dim: int = 64
     layers: int = 8
@@ -153,6 +156,11 @@ class PARDConfig:
             raise InputError(
                 'cores must be a share in [0, 1], of a network "tokens" and the order "tuple" with max_hops >= 1; got '
                 f"{self.cores}, {self.network!r}, {self.order!r} and {self.max_hops}"
+            )
+        if self.copies < 1 or (self.copies > 1 and not (tokens and self.prior == "empty")):
+            raise InputError(
+                'copies must be at least 1, and 1 unless network is "tokens" and prior is "empty"; got '
+                f"{self.copies}, {self.network!r} and {self.prior!r}"
             )
         if not 0 <= self.condition_dropout <= 1:
             raise InputError(f"condition_dropout must be in [0, 1], got {self.condition_dropout}")

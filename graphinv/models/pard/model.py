@@ -220,8 +220,10 @@ class PARD(GraphGenerator):
 
     def _removal_parts(self, g: BlockBatch, generator: torch.Generator | None) -> dict[str, Tensor]:
         size, count, device = g.types.size(1), len(g.types), g.types.device
-        shapes = (count, self.max_nodes + 1), (count, size), (count, size * (size - 1) // 2)
+        copies = self.config.copies
+        shapes = (1, count, self.max_nodes + 1), (copies, count, size), (copies, count, size * (size - 1) // 2)
         level, node, pair = (torch.rand(shape, generator=generator, device=device) for shape in shapes)
+        level = (level + torch.arange(copies, device=device)[:, None, None] / copies) % 1
         nodes, edges, *heads = self.removal_losses(g, level, node, pair, self._disturbed(g, generator))
         weight = 1 + self.config.ce_weight
         return self._parts(weight * nodes, weight * edges, *heads)
@@ -244,17 +246,22 @@ class PARD(GraphGenerator):
 
         Args:
             g: the graphs.
-            level: ``[B, max_nodes + 1]`` in [0, 1), how far each block has come.
-            node: ``[B, M]`` in [0, 1), which nodes have come first.
-            pair: ``[B, P]`` in [0, 1), which edges.
+            level: ``[B, max_nodes + 1]`` or ``[C, B, max_nodes + 1]`` in [0, 1), how far each block has come; the
+                bounds are means over C.
+            node: ``[B, M]`` or ``[C, B, M]`` in [0, 1), which nodes have come first.
+            pair: ``[B, P]`` or ``[C, B, P]`` in [0, 1), which edges.
             context: as in ``losses_per_element``.
         """
-        left = remove(g, self.config, level.gather(1, g.block), node, pair)
+        drawn = ([t] if t.dim() == 2 else list(t) for t in (level, node, pair))
+        left = [remove(g, self.config, at.gather(1, g.block), *order) for at, *order in zip(*drawn, strict=True)]
         types, pairs = (g.types, g.pairs) if context is None else context
-        time = torch.zeros_like(left.node_weight, dtype=next(self.parameters()).dtype)
-        both = torch.stack([types, left.types]), torch.stack([pairs, left.pairs])
-        out = self.net(BlockInput(*both, g.block, g.degree, time, g.mask, g.walks, g.condition, g.core))
-        return (*left.losses(out, g), *self._block_losses(g, out))
+        time = torch.zeros_like(left[0].node_weight, dtype=next(self.parameters()).dtype)
+        shown = torch.stack([types, *(r.types for r in left)]), torch.stack([pairs, *(r.pairs for r in left)])
+        out = self.net(BlockInput(*shown, g.block, g.degree, time, g.mask, g.walks, g.condition, g.core))
+        parts = zip(out.nodes.chunk(len(left)), out.pairs.chunk(len(left)), strict=True)
+        bounds = [r.losses(*part, g) for r, part in zip(left, parts, strict=True)]
+        node_bound, edge_bound = (torch.stack(bound).mean(0) for bound in zip(*bounds, strict=True))
+        return node_bound, edge_bound, *self._block_losses(g, out)
 
     def draw_noise(self, g: BlockBatch, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
         """Draw times t T ``[B, M]`` in 1..T, one per block or per graph, and uniform noise ``[B, M + P]``."""

@@ -18,7 +18,6 @@ from graphinv.diffusion.solver.stubs import rows_to_ask
 from graphinv.models.pard.batch import BlockBatch
 from graphinv.models.pard.config import PARDConfig
 from graphinv.models.pard.path import edges_to_come
-from graphinv.nn.block_network import ParallelOutput
 from graphinv.nn.pair_features import Sight
 from graphinv.ops.pairs import from_pairs, to_pairs
 
@@ -46,10 +45,10 @@ class Remainder:
     missing: Tensor
     allowed: Tensor
 
-    def losses(self, out: ParallelOutput, g: BlockBatch) -> tuple[Tensor, Tensor]:
-        """Return the bounds ``[B]`` in nats of node types and of edges."""
-        ce = F.cross_entropy(out.nodes.float().transpose(1, 2), g.types, reduction="none")
-        scores = from_pairs(out.pairs.float().movedim(-1, 1)[:, 1:].contiguous(), g.types.size(1))  # [B, E, M, M]
+    def losses(self, nodes: Tensor, pairs: Tensor, g: BlockBatch) -> tuple[Tensor, Tensor]:
+        """Return the bounds ``[B]`` in nats of node types and of edges, for logits as in ``ParallelOutput``."""
+        ce = F.cross_entropy(nodes.float().transpose(1, 2), g.types, reduction="none")
+        scores = from_pairs(pairs.float().movedim(-1, 1)[:, 1:].contiguous(), g.types.size(1))  # [B, E, M, M]
         masked = scores.masked_fill(~self.allowed.unsqueeze(1), -torch.inf).transpose(1, 2).flatten(2)
         total = masked.logsumexp(-1)  # [B, M]
         chosen = scores.gather(1, (g.pairs - 1).clamp(min=0).unsqueeze(1)).squeeze(1)

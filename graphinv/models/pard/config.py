@@ -25,7 +25,8 @@ class BlockSampler:
         temperature: divides the logits of nodes and pairs; below 1 sharpens, above 1 flattens.
         tries: draws of a block until peeling the graph so far takes that block and nothing else, with the key that was
             drawn for it, which is true of all data; the last is kept whatever it is. 1 looks at nothing.
-        restarts: how often a graph whose block failed all its tries is begun anew.
+        restarts: how often a graph whose block failed all its tries is begun anew. Graphs that fail more often, which
+            larger ones do, then come less often than the model says: it is conditioned on its path.
         valence: nodes take no more bonds (the sum of their edge types) than any of their type did in training; where
             nothing else is possible, the block is drawn again as ``tries`` allow. For the prior "empty".
     """

@@ -32,6 +32,7 @@ def charts(folder: Path) -> dict[str, str]:
     """Return the SVG files that the pages show, by name."""
     made = pard.charts(read(folder / "pard_training.jsonl"))
     made |= pard.size_chart(read(folder / "pard.jsonl"))
+    made |= pard.molecule_charts(read(folder / "pard_molecules.jsonl"))
     made |= gdss.charts(read(folder / "gdss_sampling.jsonl"))
     made |= sets.charts(read(folder / "subset_selection.jsonl"))
     return made | sets.compound_charts(read(folder / "compound_selection.jsonl"))

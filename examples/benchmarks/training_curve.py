@@ -38,6 +38,7 @@ def parse() -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--steps", type=int, default=None, help="of the sampler")
     parser.add_argument("--tries", type=int, default=None, help="of the sampler of PARD; 1 draws every block once")
     parser.add_argument("--restarts", type=int, default=None, help="of the sampler of PARD")
+    parser.add_argument("--valence", action="store_true", default=None, help="of the sampler of PARD")
     parser.add_argument("--protocol", help="distances by this protocol, such as gdss-2022")
     parser.add_argument("--last", action="store_true", help="judge the newest snapshot only")
     parser.add_argument("--watt", type=float, default=15.0, help="of one busy core (default 15, an assumption)")
@@ -75,7 +76,7 @@ def snapshot(run: Path) -> None:
 def judge(folder: Path, args: argparse.Namespace, store: Any) -> dict[str, Any]:
     """Draw molecules from a snapshot and return what they are worth."""
     generator = graphinv.MoleculeGenerator.load(folder)
-    names = ("steps", "steps_per_element", "tries", "restarts")
+    names = ("steps", "steps_per_element", "tries", "restarts", "valence")
     wanted = {k: getattr(args, k) for k in names if getattr(args, k) is not None}
     sampler = {**vars(generator.generator.config.sampler), **wanted}
     start = time.process_time()

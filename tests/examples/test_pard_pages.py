@@ -39,14 +39,20 @@ def test_the_power_of_n_is_the_slope_of_logarithms():
 
 def test_molecules_of_both_models_stand_in_one_table():
     rates = dict.fromkeys(("valid_strict", "valid_relaxed", "connected", "unique", "novel"), 0.5)
-    distances = {"fcd": {"value": 2.5, "floor": 1.5}}
     common = {**rates, "samples": 1000, "sample_cpu_s": 100.0, "wh_10000": watt_hours(15, 100, 3600, 125)}
-    ours = {
-        "name": "training_curve", "sampler": {"tries": 8}, "seconds": 3600, "path_consistent": 0.99, "redraws": 3.0,
-        "distances": distances, **common,
+    early = {
+        "name": "training_curve", "data": "zinc", "sampler": {"tries": 8, "valence": True}, "cpu_seconds": 1800,
+        "path_consistent": 0.99, "redraws": 3.0, "distances": {"fcd": {"value": 4.5, "floor": 1.5}}, **common,
     }  # fmt: skip
-    table = page.pard_molecules([ours, {"name": "smiles_lstm", "train_cpu_s": 3600, "distances": None, **common}])
-    assert "PARD, tries 8 | 60" in table and "2.5 (1.5)" in table and "SMILES LSTM | 60" in table
+    late = {**early, "cpu_seconds": 3600, "distances": {"fcd": {"value": 2.5, "floor": 1.5}}}
+    plain = {**early, "sampler": {"tries": 1, "valence": False}}
+    other = {"name": "smiles_lstm", "data": "zinc", "train_cpu_s": 3600, "distances": None, **common}
+    table = page.pard_molecules([late, plain, early, other])
+    assert "zinc | PARD, 8 tries, in valence | 60" in table and "2.5 (1.5)" in table and table.count("4.5") == 1
+    assert "PARD, plain | 30" in table and "zinc | SMILES LSTM | 60" in table
+    charts = page.molecule_charts([late, plain, early, other])
+    assert [len(ElementTree.fromstring(svg).findall(".//{*}polyline")) for svg in charts.values()] == [3, 2]
+    assert page.molecule_charts([]) == {} and page.molecule_charts([other]) == {}
 
 
 def test_energy_is_for_ten_thousand_new_molecules():

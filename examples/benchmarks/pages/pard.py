@@ -74,13 +74,13 @@ def _power(found: dict[int, Line], key: str) -> str:
 
 
 def pard_molecules(lines: list[Line]) -> str:
-    """Return the table of drug-like molecules: snapshots of trainings, and the language model beside them."""
-    header = ["model", "CPU min", "strictly valid", "relaxed", "connected", "distinct", "new", "FCD", "NSPDK"]
+    """Return the table of molecules: ends of trainings, and the language model beside them, and links to the curves."""
+    rate_names = ["strictly valid", "relaxed", "connected", "distinct", "new"]
+    header = ["molecules", "model", "CPU min", *rate_names, "FCD", "NSPDK"]
     rows = []
-    for line in lines:
+    last = {_series(line): line for line in sorted(lines, key=_minutes)}
+    for name, line in last.items():
         ours = line["name"] == "training_curve"
-        name = f"PARD, tries {line['sampler']['tries']}" if ours else "SMILES LSTM"
-        minutes = line["seconds"] / 60 if ours else line["train_cpu_s"] / 60
         rates = (f"{100 * line[key]:.1f}%" for key in ("valid_strict", "valid_relaxed", "connected", "unique", "novel"))
         distances = line.get("distances") or {}
         cells = [f"{d['value']:.3g} ({d['floor']:.2g})" if (d := distances.get(k)) else "-" for k in ("fcd", "nspdk")]
@@ -88,9 +88,41 @@ def pard_molecules(lines: list[Line]) -> str:
         energy = " / ".join(number(value) for value in line["wh_10000"])
         speed = number(line["samples"] / line["sample_cpu_s"])
         tail = [path, f"{line['redraws']:.1f}" if "redraws" in line else "-", speed, energy, f"{line['samples']:,}"]
-        rows.append([name, f"{minutes:.0f}", *rates, *cells, *tail])
+        rows.append([line["data"], name.partition(": ")[2], f"{_minutes(line):.0f}", *rates, *cells, *tail])
     tail = ["on its path", "redraws", "molecules per CPU s", "Wh per 10,000 new", "samples"]
-    return markdown([*header, *tail], rows)
+    links = "![strictly valid](pard_molecules_valid.svg)\n\n![FCD](pard_molecules_fcd.svg)\n\n"
+    return links + markdown([*header, *tail], rows)
+
+
+def _minutes(line: Line) -> float:
+    seconds: float = line["cpu_seconds"] if line["name"] == "training_curve" else line["train_cpu_s"]
+    return seconds / 60
+
+
+def _series(line: Line) -> str:
+    """Return what was trained and how it is sampled, the name of a curve."""
+    if line["name"] != "training_curve":
+        return f"{line['data']}: SMILES LSTM"
+    sampler = line["sampler"]
+    tries = "plain" if sampler["tries"] == 1 else f"{sampler['tries']} tries"
+    return f"{line['data']}: PARD, {tries}" + (", in valence" if sampler["valence"] else "")
+
+
+def molecule_charts(lines: list[Line]) -> dict[str, str]:
+    """Return the SVG of strict validity and of FCD against CPU minutes of training, by file name."""
+    valid: dict[str, list[tuple[float, float]]] = {}
+    fcd: dict[str, list[tuple[float, float]]] = {}
+    for line in sorted(lines, key=_minutes):
+        valid.setdefault(_series(line), []).append((_minutes(line), 100 * line["valid_strict"]))
+        if distance := (line.get("distances") or {}).get("fcd"):
+            fcd.setdefault(_series(line), []).append((_minutes(line), distance["value"]))
+    if not valid or not fcd:
+        return {}
+    top, axis = math.ceil(max(y for points in fcd.values() for _, y in points)), "CPU minutes of training"
+    return {
+        "pard_molecules_valid.svg": line_chart("strictly valid, per cent of samples", axis, valid, 0, 100),
+        "pard_molecules_fcd.svg": line_chart("FCD", axis, fcd, 0, top),
+    }
 
 
 def pard_curve(lines: list[Line]) -> str:
@@ -158,10 +190,11 @@ SECTIONS = [
         "pard_train",
     ),
     Section(
-        "Drug-like molecules on one core",
-        "ZINC250k, heavy atoms with their charges, the split of GDSS; nothing is repaired. The network of tokens "
-        "beside a language model of SMILES that was trained on the same split. *Tries* 1 draws every block once; with "
-        "more, a block that peeling would not take is drawn again. Distances by the protocol gdss-2022 at the number "
+        "Molecules on one core",
+        "Heavy atoms with their charges, the split of GDSS; nothing is repaired. The network of tokens beside a "
+        "language model of SMILES that was trained on the same split. *Plain* draws every block once; with *tries* a "
+        "block that peeling would not take is drawn again, and *in valence* one whose atoms have more bonds than any "
+        "of their type had in training, too. Distances by the protocol gdss-2022 at the number "
         "of samples that is said, beside the floor of that number. Energy is an estimate: CPU seconds times 15 W, for "
         "10,000 valid, new and distinct molecules, the training left out / included.",
         "pard_molecules.jsonl",

@@ -29,7 +29,7 @@ def feature_count(edge_types: int, hops: int, walks: int) -> int:
         walks: walk counts of a key beyond the degree.
     """
     counts = (edge_types + 2) + 1 + _APART + (_WALKS - 1) + _VALENCE + edge_types + _LEFT + 3 + 3
-    return counts + 3 * min(walks, 2) + (2 if hops else 0)
+    return counts + 3 * min(walks, 2) + (3 * min(max(hops - 1, 0), 2) + 2 if hops else 0)
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,8 @@ def pair_features(sight: Sight, pairs: Tensor, key: Tensor, hops: int, finished:
         by_type = [sight.move(reads.float(), sight.bonds(k)) for k in range(1, types + 1)]
         now = torch.stack(by_type).sum(0)
         valence = torch.stack([(k + 1) * d for k, d in enumerate(by_type)]).sum(0)
-        walks = count_walks(sight, key.size(-1))
+        walks = count_walks(sight, max(key.size(-1), min(hops, 3)))
+        joined = joined_walks(sight, pairs, walks)
         left = (key[..., :1] - now) * sight.same  # bonds that a node of the block has yet to get
         parts = [
             F.one_hot(pairs * reads, types + 2),
@@ -150,10 +151,11 @@ def pair_features(sight: Sight, pairs: Tensor, key: Tensor, hops: int, finished:
             F.one_hot(valence.long().clamp(max=_VALENCE - 1), _VALENCE),
             torch.stack([now.clamp(max=6), *(d.clamp(max=4) for d in by_type[1:])], -1),
             F.one_hot(left.long().clamp(0, _LEFT - 1), _LEFT),
-            _compared(walks, key),
-            *(_signs(count - key[..., h : h + 1]) for h, count in enumerate(joined_walks(sight, pairs, walks), 1)),
+            _compared(walks[: key.size(-1)], key),
+            *(_signs(count - key[..., h : h + 1]) for h, count in enumerate(joined[: key.size(-1) - 1], 1)),
         ]
         if hops:
+            parts += _like_mates(sight, walks, joined[: hops - 1], left)
             parts.append(torch.stack(_leaves(sight, hops) if finished else closing(sight, left, hops), -1))
         return torch.cat([part.float() for part in parts], -1) * reads.unsqueeze(-1), left
 
@@ -221,6 +223,20 @@ def _company(sight: Sight, pairs: Tensor, paths: list[Tensor]) -> Tensor:
         near = near | (walk > 0)
     steps = min(_FAR, sight.own.size(2)) - _WALKS
     return torch.stack([mates == 1, mates > 1, connected(sight, near, steps)], -1)
+
+
+def _like_mates(sight: Sight, walks: list[Tensor], joined: list[Tensor], left: Tensor) -> list[Tensor]:
+    """Return ``[B, R, K, 3]`` each: what an edge makes of a row's counts, beside those of its block that lack nothing.
+
+    All 0 where no other node of the block lacks nothing.
+    """
+    done = sight.same & ~sight.own & (left == 0)
+    there = done.any(-1, keepdim=True).unsqueeze(-1)
+    out = []
+    for before, count in zip(walks[1:], joined, strict=False):
+        most = torch.where(done, before, 0).amax(-1, keepdim=True) if done.size(-1) else before
+        out.append(_signs(count - most) & there)
+    return out
 
 
 def connected(sight: Sight, near: Tensor, steps: int) -> Tensor:

@@ -53,7 +53,7 @@ def test_no_preset_leaves_the_defaults_of_norm_prior_trunk_and_order():
     for name in PARD.presets:
         c = PARD.preset_settings(name).model
         if c.network == "tokens":
-            assert c.prior == "empty" and c.shapes().walks == c.max_hops - 1 and c.sampler.tries > 1
+            assert c.prior == "empty" and c.copies == 2 and c.shapes().walks == 0 and c.sampler.tries > 1
             continue
         for field in ("norm", "prior", "trunk", "order", "block_time", "context_noise"):
             assert getattr(c, field) == getattr(default, field)

@@ -113,6 +113,41 @@ def test_rows_are_told_of_neighbours_of_the_others_of_their_block():
     assert [4, 0] in first and [0, 0] not in first
 
 
+@pytest.mark.parametrize("seed", [0, 1])
+def test_edges_are_compared_with_what_the_others_of_a_block_have(seed):
+    """Three numbers for each of x_2 and x_3: would the row have less, as many or more than nodes that lack nothing."""
+    block, real, noisy = drawn(seed)
+    sight, found = sight_of(block, real, noisy), 0
+    now = sum(sight.move(sight.reads.float(), sight.bonds(k)) for k in (1, 2))
+    degree = now.diagonal(dim1=1, dim2=2).long().clone()
+    degree[:, ::2] += 1  # every second node lacks an edge
+    key = torch.stack([degree, torch.zeros_like(degree)], -1)[..., :1]
+    plain, _ = pair_features(sight, noisy, key, 1, True)
+    f, left = pair_features(sight, noisy, key, 3, True)
+    signs = f[..., plain.size(-1) - 2 : -2]
+    for b in range(5):
+        for i in range(8):
+            adj, nodes = seen(block[b], real[b], noisy[b], i)
+            done = [k for k in range(8) if k != i and sight.same[b, i, k] and int(left[b, i, k]) == 0]
+            for j in nodes.nonzero().flatten().tolist():
+                if not done:
+                    assert not signs[b, i, j].any()
+                if not done or j == i or adj[i, j]:
+                    continue
+                more = adj.clone()
+                more[i, j] = more[j, i] = 1
+                for h in (1, 2):
+                    before = nodes.double()
+                    after = nodes.double()
+                    for _ in range(h + 1):
+                        before, after = before + adj @ before, after + more @ after
+                    gap = float(after[i] - before[done].max())
+                    expected = [gap < 0, gap == 0, gap > 0]
+                    assert signs[b, i, j, 3 * (h - 1) : 3 * h].bool().tolist() == expected
+                    found += 1
+    assert found > 20
+
+
 @pytest.mark.parametrize("finished", [False, True])
 @pytest.mark.parametrize(("hops", "walks"), [(0, 0), (1, 0), (3, 2), (4, 3), (3, 1)])
 def test_features_are_small_numbers_that_nothing_unread_reaches(hops, walks, finished):

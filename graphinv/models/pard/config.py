@@ -89,7 +89,8 @@ class PARDConfig:
             functions: a third less memory for little time) or "layers" (least memory; of a network of tokens only this
             one makes a difference).
         walks: most walk counts of a block's key that are drawn beside its degree, and given to the block. A network of
-            tokens has as many of the max_hops - 1 that the order "tuple" compares, others none.
+            tokens has as many of the max_hops - 1 that the order "tuple" compares, others none. Blocks come more often
+            as peeling takes them, and molecules less often valid.
         walk_classes: how many values of each are told apart.
         conditions: numbers that graphs of the store carry, such as "logp", which a network of tokens is told, so that
             samples can be asked for with wanted ones.
@@ -121,7 +122,7 @@ class PARDConfig:
     absolute: bool = True
     relative: bool = True
     recompute: Literal["none", "pairs", "layers"] = "pairs"
-    walks: int = 2
+    walks: int = 0
     walk_classes: int = 128
     conditions: tuple[str, ...] = ()
     condition_dropout: float = 0.3

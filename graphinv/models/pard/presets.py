@@ -47,11 +47,11 @@ def _training(batch_size: int, epochs: int, rate: float, warmup: int = 0, **chan
 def _tokens(nodes: int, hops: int = 3, **changes: Any) -> Preset:
     """Of the largest graph and H; a block whose peeling goes wrong is drawn again, the graph if that does not help."""
     shape: dict[str, Any] = {"node_dim": 192, "edge_dim": 64, "layers": 6, "max_nodes": nodes, "max_hops": hops}
-    rules: dict[str, Any] = {"network": "tokens", "heads": 4, "prior": "empty", "ce_weight": 0.0}
-    batch = changes.pop("batch_size", 16)
+    rules: dict[str, Any] = {"network": "tokens", "heads": 4, "prior": "empty", "ce_weight": 0.0, "copies": 2}
+    batch = changes.pop("batch_size", 8)
     sampler = BlockSampler(100, tries=8, restarts=4)
     model = PARDConfig(**{**shape, **rules, "sampler": sampler, **changes})
-    return Preset(model, _training(batch, 30 if batch >= 16 else 3000, 1.5e-3, warmup=200, ema=0.999))
+    return Preset(model, _training(batch, 30 if batch >= 8 else 3000, 1.5e-3, warmup=200, ema=0.999))
 
 
 TRAINING = _training(64, 30, 4e-4, warmup=300)  # of a store without a preset: network and rate of the paper's QM9
@@ -70,11 +70,11 @@ PRESETS: Mapping[str, Preset] = {
     ),
     # of our own, for small machines
     "tokens": _tokens(64),
-    "qm9-tokens": _tokens(9, batch_size=32),
+    "qm9-tokens": _tokens(9, batch_size=16),
     "zinc250k-tokens": _tokens(38, node_types=9),
     "moses-tokens": _tokens(27, node_types=7),
-    "planar-tokens": _tokens(64, node_types=1, edge_types=1, batch_size=8),
-    "tree-tokens": _tokens(64, node_types=1, edge_types=1, batch_size=8),
+    "planar-tokens": _tokens(64, node_types=1, edge_types=1, batch_size=4),
+    "tree-tokens": _tokens(64, node_types=1, edge_types=1, batch_size=4),
     "sbm-tokens": _tokens(187, 1, node_types=1, edge_types=1, batch_size=4),
     "grid-tokens": _tokens(361, 1, node_types=1, edge_types=1, batch_size=2),
     # of the paper

@@ -13,7 +13,7 @@ import graphinv
 PACKAGE = Path(graphinv.__file__).parent
 ROWS = [
     {"errors"},
-    {"_files", "_processes"},
+    {"_files", "_processes", "pretrained"},
     {"ops"},
     {"columns"},
     {"graphs", "noise"},

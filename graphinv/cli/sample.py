@@ -32,7 +32,10 @@ def sample_verb(args: list[str]) -> None:
         "Draw from a trained generator: molecules as SMILES, one a line, invalid ones included, or as a .graphs store; "
         "graphs without labels as .g6 or .graphs. Sampler settings not given are those of the model.",
     )
-    p.add_argument("model", help="a run directory or one of its checkpoints")
+    p.add_argument(
+        "model",
+        help="a run directory, one of its checkpoints, or the name of a generator that comes along: qm9, zinc250k",
+    )
     p.add_argument("-n", type=int, default=1000, dest="count", help="samples to draw")
     p.add_argument("-o", "--output", required=True, help="file to write: .smi, .graphs; without labels .g6, .graphs")
     p.add_argument("--seed", type=int, default=0, help="sample k depends on the seed and k only")

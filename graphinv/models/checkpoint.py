@@ -19,6 +19,7 @@ from graphinv._files import atomic_directory
 from graphinv.errors import CheckpointError, InputError
 from graphinv.models.registry import generator_class, generator_kinds
 from graphinv.models.settings import settings_from
+from graphinv.pretrained import names, path_of
 
 if TYPE_CHECKING:
     from graphinv.models.base import GraphGenerator
@@ -93,7 +94,12 @@ def load_checkpoint(directory: str | os.PathLike[str], weights: str = "ema") -> 
 
 
 def checkpoint_in(path: str | os.PathLike[str]) -> Path:
-    """Return the best checkpoint of a run directory, its last one if there is no best, or the path itself."""
+    """Return the best checkpoint of a run directory, its last one if there is no best, or the path itself.
+
+    Where there is no such path, the name of a generator that comes with graphinv is taken (``graphinv.pretrained``).
+    """
+    if not Path(path).exists() and (shipped := path_of(os.fspath(path))) is not None:
+        return shipped
     return next((f for f in (Path(path) / "best", Path(path) / "last") if f.is_dir()), Path(path))
 
 
@@ -164,7 +170,10 @@ def _check_types(config: Any) -> None:
 
 def _read_json(file: Path) -> dict[str, Any]:
     if not file.exists():
-        raise CheckpointError(f"{file.parent} is not a checkpoint: it has no {file.name}; give the run directory")
+        raise CheckpointError(
+            f"{file.parent} is not a checkpoint: it has no {file.name}; give the run directory, or the name of what "
+            f"comes with graphinv: {', '.join(names()) or 'nothing'}"
+        )
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:

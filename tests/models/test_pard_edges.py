@@ -15,6 +15,7 @@ from graphinv.data import GraphStore
 from graphinv.errors import CheckpointError, InputError
 from graphinv.graphs import GraphBatch
 from graphinv.models import PARD, BlockSampler, GraphGenerator, PARDConfig
+from graphinv.models.pard import growing
 from graphinv.models.pard import sampler as sampling
 from graphinv.testing import random_graphs
 
@@ -116,7 +117,7 @@ def test_batches_are_cut_where_calls_and_padding_cost_least(kinds, most):
             total += (1 + steps) * (-(-graphs // most) + graphs * size * (size + 2 * nodes) / 256)
         return total
 
-    found = sampling._cuts(shapes, counts, lambda size, nodes: size * (size + 2 * nodes) / 256, most)
+    found = growing._cuts(shapes, counts, lambda size, nodes: size * (size + 2 * nodes) / 256, most)
     assert [k for run in found for k in range(*run)] == list(range(len(shapes)))
     inner = range(1, len(shapes))
     every = (cuts for n in range(len(shapes)) for cuts in combinations(inner, n))

@@ -33,6 +33,7 @@ def charts(folder: Path) -> dict[str, str]:
     made = pard.charts(read(folder / "pard_training.jsonl"))
     made |= pard.size_chart(read(folder / "pard.jsonl"))
     made |= pard.molecule_charts(read(folder / "pard_molecules.jsonl"))
+    made |= pard.graph_chart(read(folder / "pard_graphs.jsonl"))
     made |= gdss.charts(read(folder / "gdss_sampling.jsonl"))
     made |= sets.charts(read(folder / "subset_selection.jsonl"))
     return made | sets.compound_charts(read(folder / "compound_selection.jsonl"))

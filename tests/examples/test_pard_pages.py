@@ -7,6 +7,8 @@ from xml.etree import ElementTree
 import networkx as nx
 import pytest
 
+import graphinv
+from examples.benchmarks import training_curve
 from examples.benchmarks.lines import watt_hours
 from examples.benchmarks.pages import pard as page
 from examples.benchmarks.pard import planar_graph
@@ -53,6 +55,29 @@ def test_molecules_of_both_models_stand_in_one_table():
     charts = page.molecule_charts([late, plain, early, other])
     assert [len(ElementTree.fromstring(svg).findall(".//{*}polyline")) for svg in charts.values()] == [3, 2]
     assert page.molecule_charts([]) == {} and page.molecule_charts([other]) == {}
+
+
+def test_plain_graphs_stand_in_a_table_and_a_curve():
+    rates = dict.fromkeys(("valid", "connected", "unique"), 0.75)
+    late = {
+        "name": "training_curve", "data": "tree", "sampler": {"tries": 1, "valence": False}, "cpu_seconds": 600, **rates,
+        "vun": 0.625, "path_consistent": 0.5, "redraws": 0.0, "ratio": 3.5, "samples": 40, "sample_cpu_s": 10.0,
+    }  # fmt: skip
+    lines = [late, {**late, "cpu_seconds": 300, "vun": 0.25}, {**late, "data": "planar", "ratio": None}]
+    table = page.pard_graphs(lines)
+    assert "tree | PARD, plain | 10 | 62.5%" in table and "25.0%" not in table and "planar | PARD, plain" in table
+    chart = ElementTree.fromstring(page.graph_chart(lines)["pard_graphs_vun.svg"])
+    assert len(chart.findall(".//{*}polyline")) == 2 and page.graph_chart([]) == {}
+
+
+def test_new_samples_are_counted_for_molecules_and_graphs():
+    molecules = graphinv.evaluate(["CCO", "CCO", "CC", "C(C)(C)(C)(C)C"], train=["CC"])
+    trees = [nx.path_graph(4), nx.path_graph(4), nx.star_graph(3), nx.cycle_graph(4), nx.path_graph(5)]
+    graphs = graphinv.evaluate(trees, train=[nx.path_graph(5)], family="tree")
+    assert training_curve.count_new(molecules) == pytest.approx(1)  # of 3 valid ones 2 are distinct, and 1 of these new
+    assert training_curve.count_new(graphs) == 2
+    assert {"valid_strict", "novel"} < set(training_curve.rates(molecules))
+    assert training_curve.rates(graphs)["vun"] == 0.4
 
 
 def test_energy_is_for_ten_thousand_new_molecules():

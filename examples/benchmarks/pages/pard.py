@@ -94,6 +94,19 @@ def pard_molecules(lines: list[Line]) -> str:
     return links + markdown([*header, *tail], rows)
 
 
+def pard_graphs(lines: list[Line]) -> str:
+    """Return the table of plain graphs: ends of trainings for each way of sampling, and the link to the curve."""
+    names = {"valid, distinct, new": "vun", "valid": "valid", "connected": "connected", "distinct": "unique"}
+    rows = []
+    for name, line in {_series(line): line for line in sorted(lines, key=_minutes)}.items():
+        cells = [f"{100 * line[key]:.1f}%" for key in (*names.values(), "path_consistent")]
+        tail = [f"{line['redraws']:.1f}", number(line["samples"] / line["sample_cpu_s"]), f"{line['samples']:,}"]
+        ratio = number(line["ratio"]) if line["ratio"] else "-"
+        rows.append([line["data"], name.partition(": ")[2], f"{_minutes(line):.0f}", *cells, ratio, *tail])
+    header = ["graphs", "model", "CPU min", *names, "on its path", "ratio", "redraws", "graphs per CPU s", "samples"]
+    return "![valid, distinct and new](pard_graphs_vun.svg)\n\n" + markdown(header, rows)
+
+
 def _minutes(line: Line) -> float:
     seconds: float = line["cpu_seconds"] if line["name"] == "training_curve" else line["train_cpu_s"]
     return seconds / 60
@@ -123,6 +136,15 @@ def molecule_charts(lines: list[Line]) -> dict[str, str]:
         "pard_molecules_valid.svg": line_chart("strictly valid, per cent of samples", axis, valid, 0, 100),
         "pard_molecules_fcd.svg": line_chart("FCD", axis, fcd, 0, top),
     }
+
+
+def graph_chart(lines: list[Line]) -> dict[str, str]:
+    """Return the SVG of valid, distinct and new plain graphs against CPU minutes of training, by file name."""
+    series: dict[str, list[tuple[float, float]]] = {}
+    for line in sorted(lines, key=_minutes):
+        series.setdefault(_series(line), []).append((_minutes(line), 100 * line["vun"]))
+    title = "valid, distinct and new, per cent of samples"
+    return {"pard_graphs_vun.svg": line_chart(title, "CPU minutes of training", series, 0, 100)} if series else {}
 
 
 def pard_curve(lines: list[Line]) -> str:
@@ -199,6 +221,14 @@ SECTIONS = [
         "10,000 valid, new and distinct molecules, the training left out / included.",
         "pard_molecules.jsonl",
         pard_molecules,
+    ),
+    Section(
+        "Plain graphs on one core",
+        "128 graphs of training; the split of their file. Names of ways of sampling as above. *Ratio* of the protocol "
+        "digress-2023: the mean over its distances of value to floor, where the floor is that of its own graphs of "
+        "training against its test graphs.",
+        "pard_graphs.jsonl",
+        pard_graphs,
     ),
     Section(
         "Cost against the number of nodes",

@@ -170,13 +170,16 @@ def _of_molecules(
     if any(file.endswith(".graphs") for file in files):
         raise InputError(f"{files[0]} is a store already; open it with GraphStore.open")
     origin: dict[str, Any] = {"name": "memory"}
+    notes: list[str] = []
     columns = settings["columns"]
     if files:
-        parts = [read_rows(f, columns, *table) if columns else read_smiles(f, *table) for f in files]
+        parts = [read_rows(f, columns, *table, notes) if columns else read_smiles(f, *table, notes) for f in files]
         lines = chain.from_iterable(parts)
         origin = {"name": ", ".join(files)}
         origin["sha256"] = file_sha256(files[0]) if len(files) == 1 and files[0] != "-" else None
     elif columns:
         raise InputError(f"lines of SMILES have no columns {', '.join(columns)}; give a .csv or .tsv file")
     settings = {**settings, **origin, "scheme": settings["scheme"] or "element"}
-    return build_store(lines, split=split or _SPLIT, **settings)
+    store, rejects = build_store(lines, split=split or _SPLIT, **settings)
+    rejects.notes = notes
+    return store, rejects

@@ -15,8 +15,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from graphinv.data._text import text_lines
 from graphinv.data.manifests import list_datasets, load_manifest, locate
-from graphinv.data.readers import text_lines
 from graphinv.errors import InputError
 
 __all__ = ["Affinities", "load_affinities", "read_affinities"]

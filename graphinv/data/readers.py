@@ -6,21 +6,16 @@ counts rejects can count them all. Nothing here knows chemistry.
 
 from __future__ import annotations
 
-import csv
-import gzip
 import hashlib
 import math
 import os
-import sys
-import zlib
-from collections.abc import Callable, Iterator, Sequence
-from itertools import chain
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import IO
 
 import torch
 from torch import Tensor
 
+from graphinv.data._text import stdin_lines, table_rows, text_lines
 from graphinv.errors import InputError
 
 __all__ = ["file_sha256", "read_columns", "read_rows", "read_smiles"]
@@ -30,7 +25,10 @@ _TEXTS = (".smi", ".smiles", ".txt", ".ism", "")
 
 
 def read_smiles(
-    path: str | os.PathLike[str], column: str | int | None = "smiles", header: bool = True
+    path: str | os.PathLike[str],
+    column: str | int | None = "smiles",
+    header: bool = True,
+    notes: list[str] | None = None,
 ) -> Iterator[str]:
     """Yield the SMILES of each data line of a file, "" for an empty one; "-" is standard input.
 
@@ -38,10 +36,13 @@ def read_smiles(
     .csv and .tsv: the column of that name in any case, or of that 0-based number; None is the first column. A .csv
     whose first line holds semicolons and no comma is split by semicolons.
     ``header=False`` says a table has no header line; then a column name means the first column. Each may be .gz.
+    Lines end with CR, LF or both. Of a line that is not UTF-8 the wrong bytes become surrogates; a line of a table
+    whose quotes do not close is read as if it had none. ``notes`` are told so, once all lines are read.
 
     Raises:
-        InputError: the file is missing, empty, not UTF-8 text, a damaged gzip file, of an unknown kind, or has no
-            such column. A file that cannot be found is reported at once, the rest when its line is read.
+        InputError: the file is missing, empty, no text (NUL bytes, a spreadsheet, UTF-16), a damaged gzip file, of an
+            unknown kind, or has no such column. A file that cannot be found is reported at once, the rest when its
+            line is read.
 
     Example:
         >>> import pathlib, tempfile
@@ -51,11 +52,11 @@ def read_smiles(
         ['CCO', 'C']
     """
     if str(path) == "-":
-        return _tokens(_decoded(sys.stdin.buffer, "standard input"), column)
+        return _tokens(stdin_lines(notes), column)
     kind = _kind(Path(path))
     if kind in _TABLES:
-        return _table_column(Path(path), _TABLES[kind], column, header)
-    return _tokens(text_lines(Path(path)), column)
+        return _table_column(table_rows(Path(path), _TABLES[kind], notes), Path(path), column, header)
+    return _tokens(text_lines(Path(path), notes), column)
 
 
 def read_columns(path: str | os.PathLike[str], columns: Sequence[str]) -> dict[str, Tensor]:
@@ -67,7 +68,7 @@ def read_columns(path: str | os.PathLike[str], columns: Sequence[str]) -> dict[s
     file = Path(path)
     if _kind(file) not in _TABLES:
         raise InputError(f"{file} has no columns; expected a .csv or .tsv file with a header line")
-    rows = _rows(file, _TABLES[_kind(file)])
+    rows = table_rows(file, _TABLES[_kind(file)])
     names = next(rows)
     places = [_find_column(file, names, name) for name in columns]
     values: list[list[float]] = [[] for _ in places]
@@ -82,7 +83,11 @@ def read_columns(path: str | os.PathLike[str], columns: Sequence[str]) -> dict[s
 
 
 def read_rows(
-    path: str | os.PathLike[str], columns: Sequence[str], column: str | int | None = "smiles", header: bool = True
+    path: str | os.PathLike[str],
+    columns: Sequence[str],
+    column: str | int | None = "smiles",
+    header: bool = True,
+    notes: list[str] | None = None,
 ) -> Iterator[tuple[str, tuple[str, ...]]]:
     """Yield the SMILES of each data line of a table and the texts of its cells in ``columns``, "" where there is none.
 
@@ -101,7 +106,7 @@ def read_rows(
     file = Path(path)
     if str(path) == "-" or _kind(file) not in _TABLES or not header:
         raise InputError(f"{path} has no named columns; expected a .csv or .tsv file with a header line")
-    return _table_rows(file, columns, column)
+    return _table_rows(table_rows(file, _TABLES[_kind(file)], notes), file, columns, column)
 
 
 def file_sha256(path: str | os.PathLike[str]) -> str:
@@ -138,8 +143,7 @@ def _tokens(lines: Iterator[str], column: str | int | None) -> Iterator[str]:
         yield tokens[place] if place < len(tokens) else ""
 
 
-def _table_column(path: Path, delimiter: str, column: str | int | None, header: bool) -> Iterator[str]:
-    rows = _rows(path, delimiter)
+def _table_column(rows: Iterator[list[str]], path: Path, column: str | int | None, header: bool) -> Iterator[str]:
     place = column if isinstance(column, int) else 0
     if header:
         names = next(rows)
@@ -148,8 +152,9 @@ def _table_column(path: Path, delimiter: str, column: str | int | None, header: 
         yield cells[place].strip() if place < len(cells) else ""
 
 
-def _table_rows(path: Path, columns: Sequence[str], column: str | int | None) -> Iterator[tuple[str, tuple[str, ...]]]:
-    rows = _rows(path, _TABLES[_kind(path)])
+def _table_rows(
+    rows: Iterator[list[str]], path: Path, columns: Sequence[str], column: str | int | None
+) -> Iterator[tuple[str, tuple[str, ...]]]:
     names = next(rows)
     place, *places = (0 if name is None else _find_column(path, names, name) for name in (column, *columns))
     for cells in rows:
@@ -172,41 +177,3 @@ def _find_column(path: Path, names: Sequence[str], column: str | int) -> int:
         )
     shown = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
     raise InputError(f"{path} has no column {column!r}; its columns are {shown}; choose one with --column")
-
-
-def _rows(path: Path, delimiter: str) -> Iterator[list[str]]:
-    lines = text_lines(path)
-    first = next(lines)  # of an empty file: an InputError
-    if delimiter == "," and ";" in first and "," not in first:
-        delimiter = ";"  # of spreadsheets where the comma is the decimal mark
-    reader = csv.reader(chain([first], lines), delimiter=delimiter)
-    try:
-        yield from reader
-    except csv.Error as error:
-        raise InputError(f"{path}, line {reader.line_num}: {error}; expected a table split by {delimiter!r}") from error
-
-
-def text_lines(path: Path) -> Iterator[str]:
-    """Yield the lines of a UTF-8 text file, gzip or not, without their ends."""
-    opener: Callable[[Path, str], IO[bytes]] = gzip.open if path.suffix.lower() == ".gz" else open  # type: ignore[assignment]
-    try:
-        with opener(path, "rb") as stream:
-            yield from _decoded(stream, str(path))
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise InputError(f"{path} is a damaged or truncated gzip file ({error}); fetch it again") from error
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror or error}") from error
-
-
-def _decoded(stream: IO[bytes], name: str) -> Iterator[str]:
-    number = 0
-    for number, line in enumerate(stream, start=1):
-        try:
-            text = line.decode("utf-8")
-        except UnicodeDecodeError as error:
-            raise InputError(f"{name}, line {number} is not UTF-8 text; is it compressed or binary?") from error
-        if "\0" in text:
-            raise InputError(f"{name}, line {number} is not text: it holds a NUL byte")
-        yield (text.removeprefix("\ufeff") if number == 1 else text).rstrip("\r\n")
-    if number == 0:
-        raise InputError(f"{name} is empty; expected one molecule a line")

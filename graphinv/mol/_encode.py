@@ -1,7 +1,7 @@
 """From a line of SMILES to plain arrays: run by worker processes, so it needs rdkit and numpy, never torch.
 
-Lines become a `Chunk` of packed columns; a line that gives no molecule is listed with one of `REASONS`.
-Atoms are heavy atoms, hydrogens if asked for; stereo marks, isotopes and atom maps are dropped, radicals not marked.
+Lines become a `Chunk` of packed columns; a line that gives no molecule is listed with one of `REASONS`, whatever RDKit
+thinks of it. Atoms are heavy atoms, hydrogens if asked for. What a kept molecule loses is counted, by `DROPPED`.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ except ImportError as error:
     raise ImportError("graphinv.mol needs RDKit; install it with `pip install rdkit`") from error
 
 __all__ = [
+    "DROPPED",
     "MAX_CHARACTERS",
     "REASONS",
     "Chunk",
@@ -44,11 +45,14 @@ REASONS = (
     "empty line",
     "bond outside the vocabulary",
 )
+DROPPED = ("stereo marks", "isotopes", "atom maps", "charges", "radicals", "hydrogen counts")  # of a kept molecule
 # RDKit's time grows with the square of the length (0.5 s here), and its writer overruns the stack near 20,000.
 MAX_CHARACTERS = 5000
 _UNPARSABLE, _ATOM, _LARGE, _FRAGMENTS, _EMPTY, _BOND = range(len(REASONS))
 
-_MARKED = re.compile(r"\[\d|:\d+\]")  # an isotope or an atom-map number
+_ISOTOPE, _MAP = re.compile(r"\[\d"), re.compile(r":\d+\]")
+_MARKS = (("stereo marks", re.compile(r"[@/\\]")), ("isotopes", _ISOTOPE), ("atom maps", _MAP))
+_UNUSUAL = re.compile(r"[~$<>:]")  # bonds that may be none of single, double, triple, or aromatic in a ring
 _HYDROGEN = re.compile(r"\[\d*H\b")  # a hydrogen atom
 _ATOMS = re.compile(r"\[[^\]]*\]|Cl|Br|[BCNOPSFIbcnops]").findall
 _BRACKET = re.compile(r"\[\d*([A-Z][a-z]?|[a-z]{1,2})")
@@ -63,6 +67,7 @@ _MATRIX_ATOMS = 256  # beyond, the n x n matrix costs more than a walk over the 
 # A look-up of its own: RDKit's prints a stack to standard error for a symbol it does not know.
 _NUMBERS = {str(Chem.GetPeriodicTable().GetElementSymbol(number)): number for number in range(1, 119)}
 _ORDERS = {Chem.BondType.SINGLE: 1, Chem.BondType.DOUBLE: 2, Chem.BondType.TRIPLE: 3}
+_READABLE = {*_ORDERS, Chem.BondType.AROMATIC}
 
 
 @dataclass(frozen=True)
@@ -93,6 +98,7 @@ class Chunk:
     smiles_len: npt.NDArray[np.int32] = field(default_factory=lambda: np.zeros(0, np.int32))  # [G] or empty
     values: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 0)))  # [G, properties]
     rejects: list[tuple[int, int]] = field(default_factory=list)  # (row, index into REASONS)
+    dropped: dict[str, int] = field(default_factory=dict)  # kind -> molecules that lost some of it
 
 
 def atom_key(number: int, charge: int) -> int:
@@ -148,7 +154,7 @@ def parse_smiles(text: str, stereo: bool = False) -> Chem.Mol | None:
     hydrogen = mol is not None and _HYDROGEN.search(text)
     if mol is None or (hydrogen and multiply_bonded_hydrogen(text)):
         return None
-    if _MARKED.search(text):
+    if _ISOTOPE.search(text) or _MAP.search(text):
         for atom in mol.GetAtoms():
             atom.SetIsotope(0)
             atom.SetAtomMapNum(0)
@@ -175,7 +181,12 @@ def encode_chunk(lines: Sequence[str], limits: Limits) -> Chunk:
     columns = _Columns(limits)
     with rdBase.BlockLogs():
         for row, line in enumerate(lines):
-            reason = columns.add(row, line)
+            try:
+                reason = columns.add(row, line)
+            except MemoryError:
+                raise
+            except Exception:  # RDKit has many, and no line may end a file
+                reason = _UNPARSABLE
             if reason is not None:
                 columns.rejects.append((row, reason))
     return columns.finish(len(lines))
@@ -193,6 +204,7 @@ class _Columns:
         self._pending: list[npt.NDArray[np.float64]] = []  # bond-order matrices not yet turned into lists of bonds
         self._done: list[tuple[npt.NDArray[np.int32], ...]] = []  # (bonds per molecule, [E, 2], order)
         self._cells = 0
+        self._dropped = dict.fromkeys(DROPPED, 0)
         self._values: list[list[float]] = []  # properties of each molecule
         self._measures: list[Callable[[Chem.Mol], float]] = []
         if limits.properties:  # imported on use: RDKit's descriptors take a fifth of a second
@@ -224,13 +236,18 @@ class _Columns:
         if not (set(keys) <= self.limits.keys if self.limits.keys is not None else min(numbers) > 1):
             return _ATOM
         values = self._measured(mol)
+        covalent = _UNUSUAL.search(text) is None and _COVALENT.issuperset(numbers)
+        if not covalent and any(bond.GetBondType() not in _READABLE or bond.HasQuery() for bond in mol.GetBonds()):
+            return _BOND  # now: kekulising may make a double bond of it
         Chem.Kekulize(mol, clearAromaticFlags=True)
-        covalent = "~" not in text and ">" not in text and _COVALENT.issuperset(numbers)
-        if not self._add_bonds(mol, covalent):
+        carried = [atom.GetTotalNumHs() for atom in mol.GetAtoms()] if self.limits.hydrogens else []
+        lost = self._lost(text, mol)
+        if not self._add_bonds(mol, covalent):  # the last that may fail: what it adds stays
             return _BOND
+        for kind in lost:
+            self._dropped[kind] += 1
         self._heavy.append(len(keys))
         if self.limits.hydrogens:
-            carried = [atom.GetTotalNumHs() for atom in mol.GetAtoms()]
             self._hydrogens += carried
             keys += [HYDROGEN] * sum(carried)
         self._rows.append(row)
@@ -238,6 +255,20 @@ class _Columns:
         self._smiles.append(smiles)
         self._values.append(values)
         return None
+
+    def _lost(self, text: str, mol: Chem.Mol) -> list[str]:
+        """Return which of `DROPPED` the kekulised molecule loses, whose hydrogens are made implicit; all need marks."""
+        lost = [kind for kind, mark in _MARKS if mark.search(text)]
+        if "[" not in text:
+            return lost
+        atoms = list(mol.GetAtoms())
+        if not self.limits.charges and any(atom.GetFormalCharge() for atom in atoms):
+            lost.append("charges")
+        if not self.limits.hydrogens:
+            bound = [a for a in atoms if a.GetNoImplicit() or a.GetNumRadicalElectrons()]
+            bound = [a for a in bound if self.limits.charges or not a.GetFormalCharge()]
+            lost += {kind for kind in map(_hydrogens_lost, bound) if kind}
+        return lost
 
     def _measured(self, mol: Chem.Mol) -> list[float]:
         """Properties of the molecule that the store holds, which has no stereo marks."""
@@ -307,7 +338,20 @@ class _Columns:
             smiles_len=np.array(lengths, np.int32),
             values=np.array(self._values, np.float64).reshape(len(self._rows), len(self._measures)),
             rejects=self.rejects,
+            dropped={kind: count for kind, count in self._dropped.items() if count},
         )
+
+
+def _hydrogens_lost(atom: Chem.Atom) -> str | None:
+    """Return what an atom loses that then has the hydrogens that its bonds and its charge imply."""
+    count, radical = atom.GetTotalNumHs(), atom.GetNumRadicalElectrons()
+    atom.SetNoImplicit(False)
+    atom.SetNumExplicitHs(0)
+    atom.SetNumRadicalElectrons(0)
+    atom.UpdatePropertyCache(False)
+    if atom.GetTotalNumHs() == count:
+        return None
+    return "radicals" if radical else "hydrogen counts"
 
 
 @lru_cache(maxsize=4096)

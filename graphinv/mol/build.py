@@ -31,7 +31,7 @@ from graphinv.data.splits import apply_split, split_ids
 from graphinv.data.store import GraphStore, Vocabulary
 from graphinv.errors import InputError
 from graphinv.mol._cells import Cells
-from graphinv.mol._encode import HYDROGEN, REASONS, Chunk, Limits, atom_label, encode_chunk, split_key
+from graphinv.mol._encode import DROPPED, HYDROGEN, REASONS, Chunk, Limits, atom_label, encode_chunk, split_key
 from graphinv.mol.codec import node_types, vocabulary_limits
 
 __all__ = ["Rejects", "build_store"]
@@ -43,7 +43,7 @@ _SCHEMES = ("element", "element+charge")
 
 @dataclass
 class Rejects:
-    """Lines that gave no molecule, counted by reason: ``lines == kept + total``.
+    """Lines that gave no molecule, counted by reason: ``lines == kept + total``; and what kept ones lost.
 
     Example:
         >>> _, rejects = build_store(["CO", "", "C1", "CC", "CN"], workers=1, split="none", progress=False)
@@ -55,6 +55,8 @@ class Rejects:
     kept: int = 0
     counts: dict[str, int] = field(default_factory=dict)  # reason -> lines, only reasons that occurred
     cells: dict[str, tuple[int, str]] = field(default_factory=dict)  # column -> cells that are no number, one of them
+    dropped: dict[str, int] = field(default_factory=dict)  # kind -> kept molecules that lost it, such as "stereo marks"
+    notes: list[str] = field(default_factory=list)  # how files were read, where that is worth telling
 
     @property
     def total(self) -> int:
@@ -65,7 +67,9 @@ class Rejects:
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in self.counts.items()) or "none"
         told = f"{self.lines:,} lines = {self.kept:,} kept + {self.total:,} rejected ({reasons})"
         cells = [f"{count:,} in {name} (such as {text!r})" for name, (count, text) in self.cells.items()]
-        return told + (f"; cells that are no number, now NaN: {', '.join(cells)}" if cells else "")
+        told += f"; cells that are no number, now NaN: {', '.join(cells)}" if cells else ""
+        lost = [f"{kind} dropped from {count:,} molecules" for kind, count in self.dropped.items()]
+        return "\n".join([told, *lost, *self.notes])
 
 
 def build_store(
@@ -186,12 +190,15 @@ class _Columns:
         self.rejects.kept += len(chunk.row)
         counts = Counter(self.rejects.counts) + Counter(REASONS[reason] for _, reason in chunk.rejects)
         self.rejects.counts = {reason: counts[reason] for reason in REASONS if counts[reason]}
+        lost = Counter(self.rejects.dropped) + Counter(chunk.dropped)
+        self.rejects.dropped = {kind: lost[kind] for kind in DROPPED if lost[kind]}
 
     def store(self, limits: Limits, vocabulary: Vocabulary | None, provenance: dict[str, Any]) -> GraphStore:
         nodes, keys, keep_smiles = self._column("nodes"), self._column("key"), limits.keep_smiles
         vocabulary = _infer_vocabulary(keys, limits) if vocabulary is None else vocabulary
         rejects = self.rejects
         counts = {"lines": rejects.lines, "kept": rejects.kept, "rejects": rejects.counts}
+        counts |= {"dropped": rejects.dropped} if rejects.dropped else {}
         smiles = {}
         if keep_smiles:
             smiles["smiles"] = Text(torch.from_numpy(self._column("smiles")), _offsets(self._column("smiles_len")))

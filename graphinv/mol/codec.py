@@ -192,9 +192,11 @@ def _write(mol: Chem.RWMol) -> str:
     copy = Chem.RWMol(mol)
     try:
         Chem.SanitizeMol(copy)
-    except Chem.MolSanitizeException:
+        return flat_smiles(without_hydrogens(copy))
+    except MemoryError:
+        raise
+    except Exception:  # of sanitisation, and what else RDKit may find in a graph that is no molecule
         return raw_smiles(mol)
-    return flat_smiles(without_hydrogens(copy))
 
 
 def _template(label: str) -> Chem.Atom:

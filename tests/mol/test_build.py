@@ -39,7 +39,7 @@ def test_every_line_is_kept_or_rejected_for_a_named_reason(tmp_path: Path) -> No
     }
     assert rejects.lines == len(LINES) == rejects.kept + rejects.total
     assert store.row.tolist() == [0, 2, 5, 8]
-    assert store.provenance["counts"] == {"lines": 11, "kept": 4, "rejects": rejects.counts}
+    assert store.provenance["counts"] == {"lines": 11, "kept": 4, "rejects": rejects.counts, "dropped": rejects.dropped}
     written = [line.split("\t") for line in (tmp_path / "rejects.tsv").read_text().splitlines()]
     assert sorted([int(row) for row, _, _ in written] + store.row.tolist()) == list(range(len(LINES)))
     assert all(text == LINES[int(row)].strip() for row, _, text in written)

@@ -39,6 +39,11 @@ _OLD = {  # name: where it lives, and what takes its place
     "build_store": ("graphinv.mol", "graphinv.build"),
 }
 
+_MODULES = (  # reached by attribute, too
+    *("aggr", "cli", "columns", "compounds", "convert", "data", "diffusion", "draw", "errors", "graphs", "metrics"),
+    *("models", "mol", "nn", "noise", "ops", "pipeline", "pretrained", "sets", "sources", "testing", "training"),
+)
+
 if TYPE_CHECKING:
     from graphinv.aggr import GroupLayout, LCMAggregation, MonoidBankAggregation
     from graphinv.data import GraphLoader, GraphStore, Vocabulary
@@ -78,8 +83,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name == "convert":
-        return import_module("graphinv.convert")
+    if name in _MODULES:
+        return import_module(f"graphinv.{name}")
     if name in _HOME:
         value = getattr(import_module(_HOME[name]), name)
         globals()[name] = value
@@ -94,4 +99,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *__all__, *_MODULES})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -84,6 +84,38 @@ def _take_place(folder: Path, target: Path) -> None:
             os.replace(old, target)
         raise
     shutil.rmtree(old, ignore_errors=True)
+
+
+def keep_inputs(
+    outputs: Mapping[str, str | os.PathLike[str] | None], inputs: Iterable[str | os.PathLike[str] | None]
+) -> None:
+    """Refuse outputs that would replace a file that is read, or each other, or a folder.
+
+    Args:
+        outputs: by the name that the user gave it with, such as "--rejects"; None for those not wanted.
+        inputs: what is read; names that are no files count for nothing.
+
+    Raises:
+        InputError: two of them are the same file, by whatever path, or an output is a folder.
+    """
+    taken = {_identity(path): f"the input {path}" for path in inputs if path is not None and Path(path).is_file()}
+    for name, path in outputs.items():
+        if path is None:
+            continue
+        if Path(path).is_dir():
+            raise InputError(f"{name} names a file to write, and {path} is a folder")
+        if other := taken.get(_identity(path)):
+            raise InputError(f"{name} ({path}) would overwrite {other}; give another file")
+        taken[_identity(path)] = f"what {name} writes"
+
+
+def _identity(path: str | os.PathLike[str]) -> object:
+    """Return what is equal for two paths of one file."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return os.path.realpath(path)
+    return status.st_dev, status.st_ino
 
 
 def _umask() -> int:

@@ -15,7 +15,9 @@ from graphinv.errors import GraphinvError
 
 
 def worker_count(workers: int | None) -> int:
-    """Return ``workers``, or the CPUs that this process may use if None."""
+    """Return ``workers``, or the CPUs that this process may use if None; 1 in one that may have no children."""
+    if multiprocessing.current_process().daemon:  # of a multiprocessing.Pool, such as a data loader's worker
+        return 1
     if workers is not None:
         return workers
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

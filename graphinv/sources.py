@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from itertools import chain
 from typing import Any
 
+from graphinv._files import keep_inputs
 from graphinv.data import GraphStore, Vocabulary, apply_split, build_graphs, file_sha256, is_graph_file, read_smiles
 from graphinv.data.manifests import list_datasets, load_manifest
 from graphinv.data.readers import read_rows
@@ -89,6 +90,7 @@ def build(
     store: GraphStore
     told: Rejects | str
     graphs, lines, files = _parts(source)
+    keep_inputs({"rejects_path": rejects_path}, files)
     molecular: dict[str, Any] = {"scheme": scheme, "hydrogens": hydrogens, "max_nodes": max_nodes}
     molecular |= {"columns": columns, "properties": properties, "rejects_path": rejects_path}
     if graphs is not None:

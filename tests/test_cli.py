@@ -14,7 +14,7 @@ from typing import Literal
 import pytest
 import torch
 
-from graphinv.cli import main
+from graphinv.cli import VERBS, main
 from graphinv.cli.sample import _sampler
 from graphinv.data import GraphStore, community_graphs, read_graphs, write_graphs
 from graphinv.errors import InputError
@@ -331,6 +331,15 @@ def test_every_verb_has_help(verb, capsys):
     with pytest.raises(SystemExit) as end:
         main([*verb.split(), "--help"])
     assert end.value.code == 0 and f"graphinv {verb}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("group", sorted({verb.split()[0] for verb in VERBS if " " in verb}))
+@pytest.mark.parametrize("flag", ["--help", "-h", "help", None])
+def test_every_group_of_verbs_says_what_it_holds(group, flag, capsys):
+    assert main([group] if flag is None else [group, flag]) == (2 if flag is None else 0)
+    said = capsys.readouterr().out
+    assert all(f"  {verb} " in said for verb in VERBS if verb.split()[0] == group)
+    assert not any(f"  {verb} " in said for verb in VERBS if verb.split()[0] != group)
 
 
 def test_info_names_versions_devices_and_the_kernels_in_use(capsys):

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from graphinv._files import atomic_directory, atomic_path
+import graphinv
+from graphinv._files import atomic_directory, atomic_path, keep_inputs
+from graphinv.cli import main
 from graphinv.errors import InputError
 
 ROOT = Path(__file__).parents[1]
@@ -127,3 +129,54 @@ def test_a_killed_process_leaves_the_old_content_under_its_name(tmp_path):
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 9
     assert (tmp_path / "file").read_text() == "old"
+
+
+@pytest.mark.parametrize("way", ["itself", "relative", "dotted", "link", "hard link"])
+def test_an_output_never_takes_the_place_of_an_input(way, tmp_path, monkeypatch):
+    source = tmp_path / "a.smi"
+    source.write_text("CCO\n")
+    paths = {"itself": source, "relative": "a.smi", "dotted": tmp_path / "." / ".." / tmp_path.name / "a.smi"}
+    paths |= {"link": tmp_path / "b.smi", "hard link": tmp_path / "c.smi"}
+    paths["link"].symlink_to(source)
+    os.link(source, paths["hard link"])
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="--rejects .*would overwrite the input"):
+        keep_inputs({"--output": tmp_path / "new", "--rejects": paths[way]}, ["zinc250k", source])
+    with pytest.raises(InputError, match="--json .*would overwrite what --report writes"):
+        keep_inputs({"--report": tmp_path / "x", "--json": "x"}, [])
+    with pytest.raises(InputError, match="is a folder"):
+        keep_inputs({"--output": tmp_path}, [])
+    keep_inputs({"--output": "new", "--rejects": None}, [source, None, "-"])
+
+
+@pytest.mark.parametrize(
+    ("verb", "output"),
+    [
+        (["data", "build", "a.smi", "-o", "a.smi"], "a.smi"),
+        (["data", "build", "a.smi", "-o", "s.graphs", "--rejects", "./a.smi"], "a.smi"),
+        (["data", "build", "a.smi", "-o", "same", "--rejects", "same"], "same"),
+        (["evaluate", "a.json", "--json", "a.json"], "a.json"),
+        (["evaluate", "a.smi", "--reference", "a.html", "--report", "a.html"], "a.html"),
+        (["sample", "run", "-o", "run/config.json"], "run/config.json"),
+        (["sample", "run", "-o", "o.svg", "--grid", "o.svg"], "o.svg"),
+        (["data", "build", "a.smi", "-o", "run"], "run"),
+    ],
+)
+def test_no_verb_overwrites_what_it_reads(verb, output, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run").mkdir()
+    names = ("a.smi", "a.json", "a.html", "run/config.json")
+    for name in names:
+        (tmp_path / name).write_text("CCO\nCCN\n")
+    assert main(verb) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and ("overwrite" in said or "is a folder" in said) and output in said
+    assert all((tmp_path / name).read_text() == "CCO\nCCN\n" for name in names)
+
+
+def test_a_build_takes_no_file_of_its_own_for_rejects(tmp_path):
+    source = tmp_path / "a.smi"
+    source.write_text("CCO\n")
+    with pytest.raises(InputError, match="rejects_path .*would overwrite"):
+        graphinv.build(source, rejects_path=source)
+    assert source.read_text() == "CCO\n"

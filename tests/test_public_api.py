@@ -33,6 +33,14 @@ def test_the_lazy_table_and_the_public_list_hold_the_same_names():
     assert len(set(graphinv.__all__)) == len(graphinv.__all__)
 
 
+def test_every_module_is_reached_by_attribute_after_import_graphinv_alone():
+    modules = {m.name for m in pkgutil.iter_modules(graphinv.__path__) if not m.name.startswith("_")}
+    assert set(graphinv._MODULES) == modules | {"pretrained"} and modules <= set(dir(graphinv))
+    code = "import graphinv, sys; before = 'torch' in sys.modules; [getattr(graphinv, m) for m in graphinv._MODULES]"
+    code += "; assert not before; graphinv.aggr.LCMAggregation; graphinv.metrics.PROTOCOLS"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_unknown_names_are_attribute_errors_that_list_the_known_ones():
     with pytest.raises(AttributeError, match="nonsense.*GraphStore"):
         _ = graphinv.nonsense

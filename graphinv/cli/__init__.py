@@ -95,6 +95,10 @@ def _dispatch(args: list[str]) -> int:
             getattr(import_module(f"graphinv.cli.{module}"), function)(args[len(name) :])
             return 0
     near = [words for words in VERBS if words.split()[0] == args[0]]
+    if near and args[1:2] in ([], ["-h"], ["--help"], ["help"]):
+        told = [line for line in _HELP.splitlines(keepends=True) if line.startswith(f"  {args[0]} ")]
+        print("".join([f"graphinv {args[0]}:\n", *told, "graphinv VERB --help explains one verb\n"]), end="")
+        return 0 if len(args) > 1 else 2
     raise InputError(f"unknown verb {' '.join(args[:2])!r}; available: {', '.join(near or VERBS)}")
 
 

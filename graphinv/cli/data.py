@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from graphinv._files import keep_inputs
 from graphinv.cli.arguments import column_of, make_parser
 from graphinv.data import SPLITS, GraphStore
 from graphinv.data.manifests import list_datasets, load_manifest
@@ -41,6 +42,7 @@ def build_verb(args: list[str]) -> None:
     p.add_argument("--rejects", default=None, help="write rejected lines with their reason to this file")
     p.add_argument("--workers", type=int, default=None, help="processes; all cores if not given")
     values = p.parse_args(args)
+    keep_inputs({"--output": values.output, "--rejects": values.rejects}, values.files)
     store, told = build(
         values.files[0] if len(values.files) == 1 else [Path(file) for file in values.files],
         split=values.split,

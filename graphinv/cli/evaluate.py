@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from graphinv._files import atomic_path
+from graphinv._files import atomic_path, keep_inputs
 from graphinv.cli.arguments import column_of, make_parser
 from graphinv.data import GraphStore, build_graphs, read_graphs, read_smiles
 from graphinv.data.graph_files import is_graph_file
@@ -56,6 +56,8 @@ def _judge(values: Any) -> Iterator[str]:
     for name, suffix in (("json", ".json"), ("report", ".html")):
         if getattr(values, name) and not getattr(values, name).lower().endswith(suffix):
             raise InputError(f"--{name} writes a {suffix} file, got {getattr(values, name)!r}")
+    inputs = (values.samples, values.reference, values.train, values.scaffolds, values.mcf)
+    keep_inputs({"--json": values.json, "--report": values.report}, inputs)
     column = column_of(values)
 
     def read(source: str | None) -> GraphStore | GraphBatch | list[str] | None:

@@ -10,7 +10,7 @@ import torch
 from jsonargparse import ArgumentParser
 from torch import Tensor
 
-from graphinv._files import atomic_path
+from graphinv._files import atomic_path, keep_inputs
 from graphinv.cli.arguments import make_parser
 from graphinv.data import GraphStore, Vocabulary, write_graphs
 from graphinv.draw import graph_grid
@@ -96,6 +96,7 @@ def _flag(name: str) -> str:
 
 def _draw(values: Any, changes: dict[str, Any]) -> str:
     """Sample, write the files and return what to tell the user."""
+    keep_inputs({"--output": values.output, "--grid": values.grid}, Path(values.model).glob("**/*"))
     model = load(values.model, weights=values.weights, device=values.device)
     _check_files(values, model.vocabulary)
     settings: dict[str, Any] = {"seed": values.seed, "batch_size": values.batch_size}

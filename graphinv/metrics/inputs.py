@@ -6,6 +6,7 @@ What is dropped on the way (self loops, repeated edges, weights) is said, in wor
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from numbers import Real
 from typing import Any
 
 import torch
@@ -28,8 +29,8 @@ def as_samples(samples: Any, what: str = "samples") -> tuple[list[str] | GraphBa
     """Return the SMILES or the plain graphs of ``samples``, and notes on what was dropped.
 
     Args:
-        samples: a sequence of SMILES (None and "" stand for a failure), of RDKit molecules, of networkx graphs or of
-            PyG ``Data``; a GraphBatch; a GraphStore, of molecules (decoded as drawn) or of plain graphs.
+        samples: a sequence of SMILES (None, NaN and "" stand for a failure), of RDKit molecules, of networkx graphs or
+            of PyG ``Data``; a GraphBatch; a GraphStore, of molecules (decoded as drawn) or of plain graphs.
         what: names them in errors.
 
     Raises:
@@ -52,6 +53,7 @@ def as_samples(samples: Any, what: str = "samples") -> tuple[list[str] | GraphBa
     items = list(samples)
     if not items:
         raise InputError(f"{what}: expected at least one, got none")
+    items = [None if _is_missing(item) else item for item in items]
     kinds = {_kind(item) for item in items} - {"nothing"}
     if kinds <= {"text", "rdkit"}:
         return [_text(item) for item in items], []
@@ -133,6 +135,11 @@ def without_isolated(graphs: GraphBatch) -> GraphBatch:
     ptr = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
     index = (linked.cumsum(0) - 1)[graphs.edge_index]
     return GraphBatch(graphs.x[linked], index, graphs.edge_attr, ptr, graphs.edge_ptr)
+
+
+def _is_missing(item: object) -> bool:
+    """Whether this is how a table says that a cell is empty: NaN of Python or numpy, NaT or NA of pandas."""
+    return (isinstance(item, Real) and item != item) or type(item).__name__ in ("NAType", "NaTType")
 
 
 def _kind(item: object) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 import os
 from pathlib import Path
 
@@ -69,6 +70,8 @@ def test_molecules_in_any_form_give_one_report(store):
     for other in (mols, tuple(texts)):
         assert evaluate(other, **QUIET)["valid_strict"] == evaluate(texts, **QUIET)["valid_strict"]
     assert evaluate([None, "CCO", mols[1]], **QUIET)["samples"] == 3
+    empty = [None, math.nan, np.float64("nan"), np.float32("nan"), "", "CCO"]  # cells of a table
+    assert evaluate(empty, **QUIET)["valid_strict"]["count"] == 1 and evaluate(empty, **QUIET)["samples"] == 6
     assert evaluate(drawn, **QUIET)["valid_strict"]["count"] == 2
 
 

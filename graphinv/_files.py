@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -49,8 +51,9 @@ def atomic_path(target: str | os.PathLike[str]) -> Iterator[Path]:
 def atomic_directory(target: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary folder beside ``target`` that replaces ``target`` on success and vanishes on failure.
 
-    The old folder is moved aside before the new one takes its name, so a crash between the two renames leaves the
-    old content under ``.NAME.old``; everywhere else one of the two is in place.
+    Linux exchanges the two names at once. Elsewhere the old folder is moved aside first: a process that is killed
+    between the two renames leaves it as ``.NAME.old``, which ``whole_directory`` finds and ``restore_directory`` puts
+    back.
 
     Raises:
         InputError: the disk refuses the write.
@@ -64,6 +67,9 @@ def atomic_directory(target: str | os.PathLike[str]) -> Iterator[Path]:
         os.chmod(temporary, 0o777 & ~_umask())
         for file in temporary.rglob("*"):
             os.chmod(file, (0o777 if file.is_dir() else 0o666) & ~_umask())
+            if file.is_file():
+                with open(file, "rb") as stream:
+                    os.fsync(stream.fileno())
         _take_place(temporary, target)
     except OSError as error:
         raise InputError(f"cannot write {target}: {error.strerror or error}; nothing was changed there") from error
@@ -72,10 +78,32 @@ def atomic_directory(target: str | os.PathLike[str]) -> Iterator[Path]:
             shutil.rmtree(temporary, ignore_errors=True)
 
 
+def whole_directory(target: str | os.PathLike[str]) -> Path:
+    """Return ``target``, or what a killed ``atomic_directory`` has left in its place."""
+    target = Path(target)
+    return target if target.exists() or not _old(target).is_dir() else _old(target)
+
+
+def restore_directory(target: str | os.PathLike[str]) -> None:
+    """Put back what a killed ``atomic_directory`` moved aside, and delete the rest; for the one owner of ``target``."""
+    target = Path(target)
+    if not target.exists() and _old(target).is_dir():
+        os.replace(_old(target), target)
+    for left in (_old(target), *target.parent.glob(f".{target.name}.*.tmp")):
+        shutil.rmtree(left, ignore_errors=True)
+
+
+def _old(target: Path) -> Path:
+    return target.with_name(f".{target.name}.old")
+
+
 def _take_place(folder: Path, target: Path) -> None:
-    old = target.with_name(f".{target.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
+    if target.exists() and _exchange(folder, target):
+        shutil.rmtree(folder, ignore_errors=True)
+        return
+    old = _old(target)
     if target.exists():
+        shutil.rmtree(old, ignore_errors=True)
         os.replace(target, old)
     try:
         os.replace(folder, target)
@@ -84,6 +112,18 @@ def _take_place(folder: Path, target: Path) -> None:
             os.replace(old, target)
         raise
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Let two paths change places in one step; return whether the system can."""
+    if sys.platform != "linux":
+        return False
+    try:
+        rename = ctypes.CDLL(None).renameat2
+    except (OSError, AttributeError):
+        return False
+    here, exchange = -100, 2  # AT_FDCWD and RENAME_EXCHANGE of the kernel
+    return bool(rename(here, os.fsencode(one), here, os.fsencode(other), exchange) == 0)
 
 
 def keep_inputs(

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 import graphinv
-from graphinv._files import atomic_directory, atomic_path, keep_inputs
+from graphinv import _files
+from graphinv._files import atomic_directory, atomic_path, keep_inputs, restore_directory, whole_directory
 from graphinv.cli import main
 from graphinv.errors import InputError
 
@@ -103,7 +104,32 @@ def test_a_failed_folder_write_keeps_the_old_folder(tmp_path, error):
     assert (target / "weights").read_text() == "old"
 
 
+@pytest.mark.parametrize("exchange", [True, False])
+def test_a_folder_takes_the_place_of_another_and_leaves_nothing(exchange, tmp_path, monkeypatch):
+    if not exchange:  # as where the system cannot
+        monkeypatch.setattr(_files, "_exchange", lambda one, other: False)
+    target = tmp_path / "last"
+    for text in ("old", "new"):
+        with atomic_directory(target) as folder:
+            (folder / "weights").write_text(text)
+        assert everything(tmp_path) == ["last", "last/weights"] and (target / "weights").read_text() == text
+
+
+def test_what_a_kill_between_two_renames_leaves_is_seen_and_put_back(tmp_path):
+    target = tmp_path / "last"
+    (tmp_path / ".last.old").mkdir()
+    (tmp_path / ".last.old" / "weights").write_text("old")
+    (tmp_path / ".last.x.tmp").mkdir()
+    assert whole_directory(target) == tmp_path / ".last.old"
+    restore_directory(target)
+    assert everything(tmp_path) == ["last", "last/weights"] and whole_directory(target) == target
+    (tmp_path / ".last.old").mkdir()  # left beside a whole one
+    restore_directory(target)
+    assert everything(tmp_path) == ["last", "last/weights"]
+
+
 def test_a_folder_that_cannot_take_its_place_leaves_the_old_one(tmp_path, monkeypatch):
+    monkeypatch.setattr(_files, "_exchange", lambda one, other: False)
     target = tmp_path / "last"
     with atomic_directory(target) as folder:
         (folder / "weights").write_text("old")

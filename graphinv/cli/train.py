@@ -18,6 +18,7 @@ from graphinv.models import GraphGenerator, generator_class, generator_kinds
 from graphinv.models.checkpoint import begin_from
 from graphinv.models.settings import settings_from
 from graphinv.training import TrainConfig, train
+from graphinv.training.directory import rank
 
 __all__ = ["train_verb"]
 
@@ -39,6 +40,8 @@ def train_verb(args: list[str]) -> None:
     args = _today(kind, args[1:])
     values = _parser(kind, args).parse_args(args)
     folder = _run(kind, values)
+    if rank() != 0:
+        return
     print(f"trained: {folder}/best; next: graphinv sample {folder} -n 1000 -o out.smi (plain graphs: out.g6)")
 
 

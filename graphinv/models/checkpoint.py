@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, get_type_hints
 import torch
 from torch import Tensor, nn
 
-from graphinv._files import atomic_directory
+from graphinv._files import atomic_directory, whole_directory
 from graphinv.errors import CheckpointError, InputError
 from graphinv.models.registry import generator_class, generator_kinds
 from graphinv.models.settings import settings_from
@@ -100,7 +100,8 @@ def checkpoint_in(path: str | os.PathLike[str]) -> Path:
     """
     if not Path(path).exists() and (shipped := path_of(os.fspath(path))) is not None:
         return shipped
-    return next((f for f in (Path(path) / "best", Path(path) / "last") if f.is_dir()), Path(path))
+    folders = (whole_directory(Path(path) / name) for name in ("best", "last"))
+    return next((folder for folder in folders if folder.is_dir()), Path(path))
 
 
 def begin_from(

@@ -22,6 +22,8 @@ from graphinv.models.checkpoint import write_checkpoint
 
 __all__ = ["CheckpointDirectories", "Progress", "WarmupEMA"]
 
+_ASKED = 16  # steps between looks at the clock of rank 0
+
 
 class WarmupEMA(WeightAveraging):
     """Exponential moving average whose decay at update n is min(decay, (1 + n) / (10 + n)), as in the paper's code."""
@@ -94,7 +96,7 @@ class CheckpointDirectories(Callback):
         Raises:
             InputError: a weight is not finite; what was written before stays.
         """
-        if time.monotonic() - self._written > self.within_s and batch_idx + 1 < trainer.num_training_batches:
+        if batch_idx + 1 < trainer.num_training_batches and self._is_due(trainer, self.within_s, batch_idx):
             _check_finite(trainer, pl_module)
             self._write(trainer, pl_module, "last", trainer.current_epoch)
             self._written = time.monotonic()
@@ -112,7 +114,7 @@ class CheckpointDirectories(Callback):
         if loss < self.best or (ending and self.best == math.inf):  # the end may come before the first validation
             self.best = min(self.best, loss)
             self._write(trainer, pl_module, "best", trainer.current_epoch + 1)
-        if ending or time.monotonic() - self._written > min(self.every_s, self.within_s):
+        if self._is_due(trainer, min(self.every_s, self.within_s)) or ending:
             self._write(trainer, pl_module, "last", trainer.current_epoch + 1)
             self._written = time.monotonic()
 
@@ -126,12 +128,22 @@ class CheckpointDirectories(Callback):
             **self._elapsed(),
             **losses,
         }
+        if not trainer.is_global_zero:
+            if name == "last":
+                trainer.save_checkpoint(self.directory / name / "trainer.ckpt")  # takes part; rank 0 writes
+            return
         with atomic_directory(self.directory / name) as folder:
-            if trainer.is_global_zero:
-                ema = None if self.ema is None else self.ema.averaged()
-                write_checkpoint(generator, folder, {**self.metadata, "progress": progress}, ema)
+            ema = None if self.ema is None else self.ema.averaged()
+            write_checkpoint(generator, folder, {**self.metadata, "progress": progress}, ema)
             if name == "last":
                 trainer.save_checkpoint(folder / "trainer.ckpt")
+
+    def _is_due(self, trainer: lightning.Trainer, seconds: float, step: int = 0) -> bool:
+        """Return whether the last write is so long ago; of several processes rank 0 says so, now and then."""
+        due = time.monotonic() - self._written > seconds
+        if trainer.world_size == 1:
+            return due
+        return step % _ASKED == 0 and bool(trainer.strategy.broadcast(due))
 
     def _elapsed(self) -> dict[str, float]:
         """Return the seconds of training so far, by the clock and of this process on its processors."""

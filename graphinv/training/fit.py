@@ -18,14 +18,13 @@ import torch
 from graphinv import __version__
 from graphinv._files import atomic_path
 from graphinv.data import GraphStore
-from graphinv.errors import CheckpointError, InputError
+from graphinv.errors import InputError
 from graphinv.models import GraphGenerator
 from graphinv.training.config import TrainConfig, parse_duration
+from graphinv.training.directory import devices_here, nodes_here, owning, rank, resume_from
 from graphinv.training.threads import choose_threads, using_threads
 
 __all__ = ["train"]
-
-_OPTIMISER = ("optimizer", "learning_rate", "weight_decay")
 
 
 def train(
@@ -59,17 +58,19 @@ def train(
     """
     settings = dataclasses.replace(config or TrainConfig(), **changes)
     folder, accelerator = Path(directory), _accelerator(settings.accelerator)
-    state = _resume_from(folder, generator, store, settings, resume)
-    _check_validation(generator, store)
-    metadata = _metadata(store, settings)
-    store = generator.prepare(store, progress=progress)
-    folder.mkdir(parents=True, exist_ok=True)
-    threads = _threads(generator, store, settings, accelerator, folder if state else None, progress)
-    with atomic_path(folder / "train.json") as file:
-        file.write_text(json.dumps({**dataclasses.asdict(settings), "threads": threads}, indent=2) + "\n")
-    callbacks = _callbacks(folder, settings, metadata, progress)
-    with using_threads(threads):
-        _fit(generator, store, folder, dataclasses.replace(settings, accelerator=accelerator), state, callbacks)
+    settings = dataclasses.replace(settings, accelerator=accelerator, devices=devices_here(settings.devices))
+    with owning(folder):
+        state = resume_from(folder, generator, store, settings, resume)
+        _check_validation(generator, store)
+        metadata = _metadata(store, settings)
+        store = generator.prepare(store, progress=progress)
+        threads = _threads(generator, store, settings, accelerator, folder if state else None, progress)
+        if rank() == 0:
+            with atomic_path(folder / "train.json") as file:
+                file.write_text(json.dumps({**dataclasses.asdict(settings), "threads": threads}, indent=2) + "\n")
+        callbacks = _callbacks(folder, settings, metadata, progress)
+        with using_threads(threads):
+            _fit(generator, store, folder, settings, state, callbacks)
     return folder
 
 
@@ -142,6 +143,7 @@ def _trainer(store: GraphStore, folder: Path, settings: TrainConfig, callbacks: 
             max_epochs=settings.max_epochs,
             accelerator=settings.accelerator,
             devices=settings.devices,
+            num_nodes=nodes_here(),
             precision=settings.precision,  # type: ignore[arg-type]
             callbacks=callbacks,
             logger=CSVLogger(folder, name="logs"),
@@ -180,62 +182,6 @@ def _check_validation(generator: GraphGenerator, store: GraphStore) -> None:
             f"{large} of {counts.numel()} {split} graphs have more than max_nodes = {generator.max_nodes} nodes, up to "
             f"{int(counts.max())}; raise max_nodes or build the store with a smaller limit"
         )
-
-
-def _resume_from(
-    folder: Path,
-    generator: GraphGenerator,
-    store: GraphStore,
-    settings: TrainConfig,
-    resume: bool | Literal["auto"],
-) -> Path | None:
-    state = folder / "last" / "trainer.ckpt"
-    if state.exists() and resume is False:
-        raise InputError(f"{folder} holds a training already; resume it, or choose another directory")
-    if not state.exists():
-        if resume is True:
-            raise InputError(f"nothing to resume: {state} does not exist")
-        return None
-    trained, metadata = GraphGenerator.load(state.parent)
-    _check_resumable(folder, trained.config, metadata, generator, store, settings)
-    try:
-        torch.load(state, map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever a damaged archive raises
-        raise CheckpointError(f"cannot read {state}: {error}; start anew in another directory") from error
-    return state
-
-
-def _check_resumable(
-    folder: Path,
-    before: Any,
-    metadata: dict[str, Any],
-    generator: GraphGenerator,
-    store: GraphStore,
-    settings: TrainConfig,
-) -> None:
-    labels = metadata.get("vocabulary")
-    if labels != store.vocabulary.to_json():
-        raise InputError(
-            f"{folder} was trained on {labels}, the store has {store.vocabulary.to_json()}; "
-            "build the store with that vocabulary, or start anew in another directory"
-        )
-    now, then = _architecture(generator.config), _architecture(before)
-    if type(before) is not type(generator.config) or then != now:
-        changed = {k: f"{then[k]} then, {now.get(k)} now" for k in then if then[k] != now.get(k)}
-        raise InputError(f"{folder} was trained with another model: {changed}; resume it with the same settings")
-    kept = metadata.get("training", {})  # the state to resume holds these: a new value would have no effect
-    now = {k: getattr(settings, k) for k in _OPTIMISER}
-    changed = {k: f"{kept[k]} then, {v} now" for k, v in now.items() if kept.get(k, v) != v}
-    if changed:
-        raise InputError(
-            f"{folder} was trained with another optimiser: {changed}; resume it with the same values, or start anew in "
-            "another directory"
-        )
-
-
-def _architecture(config: Any) -> dict[str, Any]:
-    """Return what decides the weights: every setting but how samples are drawn and what is computed twice."""
-    return {k: v for k, v in dataclasses.asdict(config).items() if k not in ("sampler", "recompute")}
 
 
 def _metadata(store: GraphStore, settings: TrainConfig) -> dict[str, Any]:

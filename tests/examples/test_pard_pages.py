@@ -61,7 +61,8 @@ def test_plain_graphs_stand_in_a_table_and_a_curve():
     rates = dict.fromkeys(("valid", "connected", "unique"), 0.75)
     late = {
         "name": "training_curve", "data": "tree", "sampler": {"tries": 1, "valence": False}, "cpu_seconds": 600,
-        **rates, "vun": 0.625, "path_consistent": 0.5, "redraws": 0.0, "ratio": 3.5, "samples": 40, "sample_cpu_s": 10.0,
+        **rates,
+        "vun": 0.625, "path_consistent": 0.5, "redraws": 0.0, "ratio": 3.5, "samples": 40, "sample_cpu_s": 10.0,
     }  # fmt: skip
     lines = [late, {**late, "cpu_seconds": 300, "vun": 0.25}, {**late, "data": "planar", "ratio": None}]
     table = page.pard_graphs(lines)

@@ -194,17 +194,6 @@ def test_a_larger_graph_to_validate_on_is_refused_before_anything_is_written(mod
     assert train(model_of(max_nodes=3), unused, tmp_path / "run", quick, progress=False).is_dir()
 
 
-@pytest.mark.parametrize("changes", [{"learning_rate": 0.01}, {"weight_decay": 0.1}, {"optimizer": "adamw"}])
-def test_a_resumed_training_keeps_its_optimiser(model_of, store, quick, tmp_path, changes):
-    folder = train(model_of(), store, tmp_path, quick, max_epochs=1, progress=False)
-    before = (folder / "train.json").read_bytes()
-    with pytest.raises(InputError, match=f"{next(iter(changes))}.*another directory"):
-        train(model_of(), store, folder, quick, resume=True, progress=False, **changes)
-    assert (folder / "train.json").read_bytes() == before
-    train(model_of(), store, folder, quick, resume=True, progress=False, batch_size=24, max_time="1h", warmup=2)
-    assert json.loads((folder / "train.json").read_text())["batch_size"] == 24
-
-
 @pytest.mark.parametrize("resume", [False, True])
 def test_the_directory_is_looked_at_before_the_store_is_prepared(model_of, store, quick, tmp_path, resume):
     if not resume:

@@ -164,12 +164,16 @@ class GroupLayout:
 
 
 _CAPACITY = 16
-_cache: OrderedDict[tuple[Any, ...], tuple[StorageWeakRef, GroupLayout]] = OrderedDict()
+_cache: OrderedDict[tuple[Any, ...], tuple[StorageWeakRef, GroupLayout, Tensor | None]] = OrderedDict()
 _lock = Lock()
 
 
 def cached_layout(tensor: Tensor, build: Callable[[], GroupLayout], *settings: int | str | None) -> GroupLayout:
     """Return the layout kept for ``tensor`` and ``settings``, or the one that ``build`` makes.
+
+    A layout is not kept beyond the values it was made of. Writes through torch are noticed everywhere; those that torch
+    does not count, through numpy or ``tensor.data``, on the CPU, where the values are compared. After such a write to a
+    tensor on another device call ``forget_layouts``.
 
     Example:
         >>> index = torch.tensor([0, 1, 1])
@@ -187,14 +191,17 @@ def cached_layout(tensor: Tensor, build: Callable[[], GroupLayout], *settings: i
     place = (memory.cdata, tensor.storage_offset(), tensor._version)
     key: tuple[Any, ...] = (*place, tensor.shape, tensor.stride(), tensor.dtype, *settings)
     with _lock:
-        if key in _cache:
+        entry = _cache.get(key)
+        if entry is not None:
             _cache.move_to_end(key)
-            return _cache[key][1]
+    if entry is not None and (entry[2] is None or torch.equal(entry[2], tensor)):
+        return entry[1]
+    values = tensor.detach().clone() if tensor.device.type == "cpu" else None
     layout = build()
     with _lock:
-        for old in [k for k, (ref, _) in _cache.items() if _gone(ref) or (k[0] == key[0] and k[2] != key[2])]:
+        for old in [k for k, (ref, *_) in _cache.items() if _gone(ref) or (k[0] == key[0] and k[2] != key[2])]:
             del _cache[old]
-        _cache[key] = (memory, layout)
+        _cache[key] = (memory, layout, values)
         while len(_cache) > _CAPACITY:
             _cache.popitem(last=False)
     return layout

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from torch.multiprocessing.reductions import StorageWeakRef
@@ -107,6 +108,32 @@ def test_a_layout_is_found_once_per_tensor_and_version():
     edge_index[1, 0] = 2
     changed = find_layout(x, 4, edge_index[1], None, 3, None)
     assert changed.counts.tolist() == [1, 1, 2]
+
+
+WRITES = {
+    "numpy memory": lambda index, buffer, new: np.copyto(buffer, new),
+    "numpy view": lambda index, buffer, new: np.copyto(index.numpy(), new),
+    "data": lambda index, buffer, new: index.data.copy_(torch.from_numpy(new)),
+    "dlpack": lambda index, buffer, new: np.copyto(np.from_dlpack(index), new),
+    "torch": lambda index, buffer, new: index.copy_(torch.from_numpy(new)),
+    "storage": lambda index, buffer, new: index.untyped_storage().copy_(torch.from_numpy(new).untyped_storage()),
+}
+
+
+@pytest.mark.parametrize("write", WRITES)
+@pytest.mark.parametrize("kind", ["index", "ptr"])
+def test_a_layout_is_not_kept_beyond_the_values_it_was_made_of(write, kind):
+    forget_layouts()
+    first, second = ([0, 0, 0, 1, 1, 1], [1, 0, 1, 0, 1, 0]) if kind == "index" else ([0, 2, 6], [0, 5, 6])
+    buffer, x = np.array(first), torch.arange(6.0).unsqueeze(1)
+    index = torch.from_numpy(buffer)
+    for values in (first, second, first):
+        WRITES[write](index, buffer, np.array(values))
+        args = (index, None, 2, None) if kind == "index" else (None, index, None, None)
+        layout = find_layout(x, 6, *args)
+        expected = torch.tensor(values)
+        assert torch.equal(layout.index if kind == "index" else layout.ptr, expected)
+        assert find_layout(x, 6, *args) is layout
 
 
 def test_the_cache_keeps_no_tensor_alive_and_is_never_fooled_by_reused_memory():

@@ -98,10 +98,13 @@ def segment_sort(x: Tensor, ptr: Tensor, descending: bool = False) -> tuple[Tens
 
 
 def _std(x: Tensor, segments: Segments) -> Tensor:
-    variance = segments.var(x)
+    gap = x - segments.spread(segments.mean(x))
+    size = segments.max(gap.detach().abs())
+    size = size.masked_fill((size == 0) | ~size.isfinite(), 1)  # keeps squares in range
+    variance = segments.mean((gap / segments.spread(size)).square())
     constant = variance == 0
     # The root is taken of 1 where it has no slope, so that the gradient there is 0 and not 0 * inf.
-    return torch.where(constant, 0, variance.masked_fill(constant, 1).sqrt())
+    return torch.where(constant, 0, variance.masked_fill(constant, 1).sqrt()) * size
 
 
 def _logsumexp(x: Tensor, segments: Segments) -> Tensor:

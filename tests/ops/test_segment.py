@@ -157,6 +157,25 @@ def test_ties_share_the_gradient_of_an_extreme_equally(reduce):
     assert torch.allclose(x.grad, torch.tensor([1 / 3, 1 / 3, 1 / 3, 1, 1, 0]))
 
 
+@pytest.mark.parametrize("reduce", ["sum", "mean", "min", "max", "std", "var"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("power", [-100, -60, -20, 0, 20, 60, 100])
+def test_reductions_have_the_scale_of_their_rows(reduce, dtype, power):
+    """By a power of two nothing is rounded, so that the digits stay; a variance ends where its own square does."""
+    x, ptr = torch.randn(300, 3, dtype=dtype, generator=torch.Generator().manual_seed(0)), make_ptr([1, 0, 200, 99])
+    x = x + 3
+    here, there = x.clone().requires_grad_(), (x * 2.0**power).requires_grad_()
+    out, far = segment_reduce(here, ptr, reduce), segment_reduce(there, ptr, reduce)
+    if reduce == "var":
+        expected = out.double() * 2.0 ** (2 * power)
+        inside = (expected == 0) | ((expected > 1e-37) & (expected < 1e38)) if dtype == torch.float32 else expected >= 0
+        torch.testing.assert_close(far.double()[inside], expected[inside], rtol=1e-5, atol=0)
+        return
+    torch.testing.assert_close(far.double(), out.double() * 2.0**power, rtol=1e-6, atol=0)
+    out.sum().backward(), far.sum().backward()
+    torch.testing.assert_close(there.grad, here.grad, rtol=1e-4, atol=1e-6)
+
+
 def test_gradient_of_std_is_zero_where_the_variance_is():
     x = torch.tensor([2.0, 2.0, 2.0, 7.0]).requires_grad_()
     out = segment_reduce(x, make_ptr([3, 0, 1]), "std")

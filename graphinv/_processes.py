@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from multiprocessing.connection import wait
 
 from graphinv.errors import GraphinvError
 
@@ -27,10 +29,12 @@ def worker_count(workers: int | None) -> int:
 def process_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
     """Yield a pool of ``workers`` processes; what has not begun is given up when the block is left.
 
+    Workers end with this process, however it ends.
+
     Raises:
         GraphinvError: a worker ended early.
     """
-    pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context(start_method()))
+    pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context(start_method()), initializer=_begin)
     try:
         yield pool
     except BrokenProcessPool as error:
@@ -40,6 +44,20 @@ def process_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
         ) from error
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _begin() -> None:
+    """Prepare a worker: it leaves interrupts to its parent, and ends when that is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_follow, args=(parent.sentinel,), name="graphinv_parent", daemon=True).start()
+
+
+def _follow(parent: int) -> None:
+    wait([parent])
+    os._exit(1)
 
 
 def start_method() -> str:

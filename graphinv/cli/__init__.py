@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from importlib import import_module
 
 from graphinv import __version__
@@ -56,7 +59,7 @@ options: --help, --version, --traceback (with a verb: show the stack of an error
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; return the exit status: 0, 2 for a problem with the input, 130 if interrupted."""
+    """Run the command line; return the exit status: 0, 2 for a problem with the input, 130 or 143 if stopped."""
     args = list(sys.argv[1:] if argv is None else argv)
     traceback = "--traceback" in args
     args = [a for a in args if a != "--traceback"]
@@ -71,9 +74,33 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         print(f"graphinv: error: {error}", file=sys.stderr)
         return 2
+    except _Terminated:
+        print("graphinv: terminated", file=sys.stderr)
+        return 128 + signal.SIGTERM
     except KeyboardInterrupt as stop:
         print(f"graphinv: interrupted{stop}", file=sys.stderr)
         return 130
+
+
+class _Terminated(BaseException):
+    """The system or a scheduler ends this process: all that is half done is taken back on the way out."""
+
+
+@contextmanager
+def _stopping() -> Iterator[None]:
+    """Raise ``_Terminated`` where SIGTERM comes; a training has rules of its own, which Lightning sets."""
+
+    def stop(*_: object) -> None:
+        raise _Terminated
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _dispatch(args: list[str]) -> int:
@@ -92,7 +119,8 @@ def _dispatch(args: list[str]) -> int:
 
                 import_modules(modules)
             module, function = home.split(":")
-            getattr(import_module(f"graphinv.cli.{module}"), function)(args[len(name) :])
+            with nullcontext() if words == "train" else _stopping():
+                getattr(import_module(f"graphinv.cli.{module}"), function)(args[len(name) :])
             return 0
     near = [words for words in VERBS if words.split()[0] == args[0]]
     if near and args[1:2] in ([], ["-h"], ["--help"], ["help"]):

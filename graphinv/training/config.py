@@ -13,6 +13,11 @@ from graphinv.models import GraphGenerator, generator_class, generator_kinds
 
 __all__ = ["TrainConfig", "parse_duration"]
 
+_CHOICES = {
+    "schedule": ("exponential", "cosine"),
+    "optimizer": ("adam", "adamw"),
+    "precision": ("32-true", "bf16-mixed", "16-mixed"),
+}
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
@@ -44,7 +49,8 @@ class TrainConfig:
         devices: how many of them.
         threads: of the CPU; 0 takes those with which a step is fastest, by a short timing, unless OMP_NUM_THREADS is
             set. A resumed training goes on with what it began with.
-        precision: "32-true", "bf16-mixed", ... as in ``lightning.Trainer``.
+        precision: "32-true", or of the products "bf16-mixed" or "16-mixed" (on a GPU), as in ``lightning.Trainer``;
+            weights, losses and averages are float32 in any case.
     """
 
     max_epochs: int = 300
@@ -66,7 +72,7 @@ class TrainConfig:
     accelerator: str = "auto"
     devices: int = 1
     threads: int = 0
-    precision: str = "32-true"
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
 
     def __post_init__(self) -> None:
         for name in ("max_epochs", "batch_size", "learning_rate", "validate_every"):
@@ -77,7 +83,7 @@ class TrainConfig:
                 raise InputError(f"{name} must be at least 0 and finite, got {getattr(self, name)}")
         if not 0 <= self.ema < 1 or not 0 < self.gamma <= 1:
             raise InputError(f"expected 0 <= ema < 1 and 0 < gamma <= 1, got {self.ema} and {self.gamma}")
-        for name, known in (("schedule", ("exponential", "cosine")), ("optimizer", ("adam", "adamw"))):
+        for name, known in _CHOICES.items():
             if getattr(self, name) not in known:
                 raise InputError(f"unknown {name} {getattr(self, name)!r}; available: {', '.join(known)}")
         for duration in (self.max_time, self.checkpoint_every):

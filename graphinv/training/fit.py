@@ -144,7 +144,7 @@ def _trainer(store: GraphStore, folder: Path, settings: TrainConfig, callbacks: 
             accelerator=settings.accelerator,
             devices=settings.devices,
             num_nodes=nodes_here(),
-            precision=settings.precision,  # type: ignore[arg-type]
+            precision=settings.precision,
             callbacks=callbacks,
             logger=CSVLogger(folder, name="logs"),
             check_val_every_n_epoch=settings.validate_every,

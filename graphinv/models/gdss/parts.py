@@ -60,7 +60,7 @@ def in_parts(
         ids = order[start:end]
         part = DenseGraphs(g.x[ids, :size], g.adj[ids, :size, :size], g.mask[ids, :size])
         out = network(part, t[ids] if t.dim() else t)
-        x[ids, :size], adj[ids, :size, :size] = out.x, out.adj
+        x[ids, :size], adj[ids, :size, :size] = out.x.to(x.dtype), out.adj.to(adj.dtype)  # lower under autocast
         start = end
     return DenseGraphs(x, adj, g.mask)
 

@@ -106,7 +106,7 @@ def build(
         store, told = build_graphs(files[0], split=split, progress=progress)
     else:
         if vocabulary is not None and not isinstance(vocabulary, Vocabulary):
-            vocabulary = Vocabulary(tuple(vocabulary), _BONDS, scheme or "element")
+            vocabulary = Vocabulary(tuple(vocabulary), _BONDS, scheme or "element+charge")
         molecular |= {"vocabulary": vocabulary, "workers": workers, "progress": progress}
         store, told = _of_molecules(lines, files, split, (column, header), molecular)
     return (store if max_hops is None else ordered_store(store, max_hops, progress=progress)), told
@@ -181,7 +181,7 @@ def _of_molecules(
         origin["sha256"] = file_sha256(files[0]) if len(files) == 1 and files[0] != "-" else None
     elif columns:
         raise InputError(f"lines of SMILES have no columns {', '.join(columns)}; give a .csv or .tsv file")
-    settings = {**settings, **origin, "scheme": settings["scheme"] or "element"}
+    settings = {**settings, **origin, "scheme": settings["scheme"] or "element+charge"}
     store, rejects = build_store(lines, split=split or _SPLIT, **settings)
     rejects.notes = notes
     return store, rejects

@@ -416,6 +416,7 @@ def test_pard_resumes_what_it_can(pard, store, folder, capsys):
     target = folder / "longer"
     shutil.copytree(pard, target)
     again = ["train", "pard", "--data", str(store), "-o", str(target), "--preset", "smallmol", *TINY_PARD]
+    again += ["--trainer.warmup", "2"]
     assert "resume" in failing(capsys, *again)
     assert main([*again, "--resume", "--trainer.max_epochs", "2"]) == 0
     assert json.loads((target / "last" / "config.json").read_text())["metadata"]["progress"]["epoch"] == 2

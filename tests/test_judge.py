@@ -45,10 +45,10 @@ def test_evaluate_takes_a_set_with_its_own_splits_as_reference(some_graphs, caps
 
 
 def test_the_table_is_printed_before_a_file_that_cannot_be_written(some_graphs, capsys):
-    (some_graphs / "blocked.json").mkdir()
-    assert main(["evaluate", str(some_graphs / "out.g6"), "--json", str(some_graphs / "blocked.json")]) == 2
+    (some_graphs / "blocked").write_text("no folder")
+    assert main(["evaluate", str(some_graphs / "out.g6"), "--json", str(some_graphs / "blocked" / "a.json")]) == 2
     told = capsys.readouterr()
-    assert "unique" in told.out and "blocked.json" in told.err
+    assert "unique" in told.out and "a.json" in told.err
 
 
 def test_self_loops_of_a_file_are_said_and_graphs_too_large_to_draw_are_not_drawn(some_graphs, capsys):

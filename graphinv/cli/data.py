@@ -31,7 +31,12 @@ def build_verb(args: list[str]) -> None:
     p.add_argument("-o", "--output", required=True, help="the store to write, such as molecules.graphs")
     p.add_argument("--column", default="smiles", help="column of a .csv or .tsv: name or 0-based number")
     p.add_argument("--no-header", dest="header", action="store_false", help="the tables have no header line")
-    p.add_argument("--atoms", default=None, choices=["element", "element+charge"], help="what tells atoms apart")
+    p.add_argument(
+        "--atoms",
+        default=None,
+        choices=["element", "element+charge"],
+        help="what tells atoms apart: element drops charges, as some data sets do; element+charge unless those say so",
+    )
     p.add_argument("--vocabulary", default=None, help="atoms allowed, such as C,N,O,F; others become rejects")
     p.add_argument("--hydrogens", action="store_true", help="make hydrogens nodes, as H in --vocabulary does")
     p.add_argument("--max-atoms", type=int, default=None, help="most heavy atoms of a molecule")

@@ -75,7 +75,7 @@ class Rejects:
 def build_store(
     source: Iterable[str] | Iterable[tuple[str, tuple[str, ...]]],
     *,
-    scheme: str = "element",
+    scheme: str = "element+charge",
     vocabulary: Vocabulary | None = None,
     hydrogens: bool = False,
     max_nodes: int | None = None,
@@ -94,7 +94,7 @@ def build_store(
     Args:
         source: the lines, read once; with ``columns`` each with the texts of its cells, as
             `graphinv.data.read_rows` yields them.
-        scheme: "element", or "element+charge" to tell formal charges apart; a vocabulary brings its own.
+        scheme: "element+charge" tells formal charges apart, "element" drops them; a vocabulary brings its own.
         vocabulary: None infers it, sorted by atomic number, then charge 0, +1, -1, +2, ...; given, an atom
             outside it rejects the line.
         hydrogens: make hydrogens nodes, which adds "H" to a vocabulary without it; a vocabulary with "H" does so

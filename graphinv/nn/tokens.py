@@ -26,6 +26,7 @@ __all__ = ["TokenNetwork"]
 
 _STUBS = 8  # classes of bonds that a node has yet to get: -1 .. 6
 _HIDDEN = -1e4  # added to the logit of what a row does not read
+_GAIN = 8.0  # of maps of features
 _Kept = tuple[Tensor, Tensor, Tensor]
 
 
@@ -61,6 +62,27 @@ class _Reading:
         out = self.bonds @ sent.to(self.bonds.dtype)
         by_kind: Tensor = out.view(out.size(0), self.edge_types, self.features.size(1), out.size(-1)).transpose(1, 2)
         return by_kind.flatten(2)
+
+
+class FeatureMap(nn.Linear):
+    """A linear map of features, of which few are not 0: weights count ``_GAIN`` times.
+
+    Adam moves every weight alike, so that a sum over all channels of a token outgrows one over a few features.
+    """
+
+    def __init__(self, inputs: int, outputs: int, bias: bool = True) -> None:
+        super().__init__(inputs, outputs, bias)
+        with torch.no_grad():
+            self.weight /= _GAIN
+
+    @property
+    def table(self) -> Tensor:
+        """The map itself, ``[outputs, inputs]``."""
+        return _GAIN * self.weight
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return ``[*, outputs]`` of ``features`` ``[*, inputs]``."""
+        return F.linear(features, self.table, self.bias)
 
 
 class TokenLayer(nn.Module):
@@ -106,14 +128,14 @@ class TokenTrunk(nn.Module):
         super().__init__()
         s = settings
         self.heads, self.recompute = s.heads, s.recompute == "layers"
-        self.bias = nn.Linear(feature_count(s.edge_types, s.hops, s.walks), s.layers * s.heads, bias=False)
+        self.bias = FeatureMap(feature_count(s.edge_types, s.hops, s.walks), s.layers * s.heads, bias=False)
         self.layers = nn.ModuleList(TokenLayer(s) for _ in range(s.layers))
         self.norm = nn.LayerNorm(s.node_dim)
 
     def forward(self, x: Tensor, reading: _Reading, kept: list[_Kept] | None = None) -> tuple[Tensor, list[_Kept]]:
         """Return the tokens ``[B, R, Dn]`` after all layers, and what each layer keeps of them."""
         batch, rows, nodes, _ = reading.features.shape
-        table = F.pad(self.bias.weight, (0, 1), value=_HIDDEN).to(reading.features.dtype)
+        table = F.pad(self.bias.table, (0, 1), value=_HIDDEN).to(reading.features.dtype)
         bias = table @ reading.features.flatten(1, 2).transpose(1, 2)
         bias = bias.view(batch, len(self.layers), self.heads, rows, nodes)
         out = []
@@ -147,11 +169,11 @@ class TokenNetwork(nn.Module):
         self.size, self.before = nn.Embedding(s.max_nodes + 1, d), nn.Embedding(s.max_nodes + 1, d)
         self.stubs, self.noisy = nn.Embedding(_STUBS, d), nn.Parameter(torch.zeros(d))
         self.core = nn.Parameter(torch.zeros(d)) if s.continues else None
-        self.own, self.time = nn.Linear(c, d), mlp(d, d, d)
+        self.own, self.time = FeatureMap(c, d), mlp(d, d, d)
         self.trunk = TokenTrunk(s)
         self.node_types = mlp(d, d, s.node_types)
         self.new_end, self.old_end = nn.Linear(d, 2 * hidden), nn.Linear(d, 2 * hidden)
-        self.pair_in, self.pair_skip = nn.Linear(c, hidden), nn.Linear(c, s.edge_types + 1)
+        self.pair_in, self.pair_skip = FeatureMap(c, hidden), FeatureMap(c, s.edge_types + 1)
         self.pair_out = mlp(hidden, hidden, s.edge_types + 1)
         self.readout = nn.Sequential(nn.LayerNorm(2 * d), mlp(2 * d, 2 * d, d))
         self.properties = BlockProperties(s, d)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import graphinv
 from graphinv import _processes
 from graphinv.data.store import GraphStore, Vocabulary
 from graphinv.errors import GraphinvError, InputError
@@ -62,8 +63,19 @@ def test_the_inferred_vocabulary_is_sorted_by_element_then_charge() -> None:
     store, _ = build(["[O-]C", "C[N+](C)(C)C", "C[NH-]", "CN", "CO", "C[OH2+]", "[N-2]C"], scheme="element+charge")
     assert store.vocabulary.nodes == ("C", "N", "N+", "N-", "N-2", "O", "O+", "O-")
     assert store.vocabulary.edges == BONDS
-    plain, _ = build(["[O-]C", "C[N+](C)(C)C"])
-    assert plain.vocabulary.nodes == ("C", "N", "O")
+    plain, rejects = build(["[O-]C", "C[N+](C)(C)C"], scheme="element")
+    assert plain.vocabulary.nodes == ("C", "N", "O") and rejects.dropped == {"charges": 2}
+
+
+def test_charges_are_kept_unless_told_otherwise() -> None:
+    lines = ["C[N+](=O)[O-]", "CC(=O)[O-]", "C[NH3+]"]
+    for store in (build(lines)[0], graphinv.build(lines, split="none")[0]):
+        assert store.vocabulary.scheme == "element+charge"
+        assert MoleculeCodec(store.vocabulary).decode(store.batch(torch.arange(3))) == list(
+            map(canonical_smiles, lines)
+        )
+    kept, rejects = graphinv.build([*lines, "CCO"], vocabulary=["C", "N", "O"], split="none")
+    assert len(kept) == 1 and rejects.counts == {"atom outside the vocabulary": 3}
 
 
 def test_hydrogen_and_dummy_atoms_never_enter_a_vocabulary() -> None:

@@ -164,7 +164,8 @@ def test_the_vocabulary_alone_decides() -> None:
     lines = ["CCO", "CO"]
     asked = build(lines, hydrogens=True, vocabulary=Vocabulary(("C", "O"), BONDS, "element"))
     said = build(lines, vocabulary=Vocabulary(("H", "C", "O"), BONDS, "element"))
-    assert asked.content_hash == said.content_hash == build(lines, hydrogens=True).content_hash
+    inferred = build(lines, hydrogens=True, scheme="element")
+    assert asked.content_hash == said.content_hash == inferred.content_hash
     assert build(lines).vocabulary.nodes == ("C", "O") and build(lines).node_counts().tolist() == [3, 2]
     bare = build(["FC(F)(F)F"], hydrogens=True)
     assert bare.vocabulary.nodes == ("H", "C", "F") and bare.smiles() == ["FC(F)(F)F"]

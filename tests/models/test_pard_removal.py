@@ -157,8 +157,8 @@ def check_losses(pard, g):
     node, edge, *_ = pard.removal_losses(g, *drawn)
     for k in range(len(g.types)):
         expected = slowly(pard, g, left, k)
-        assert float(node[k]) == pytest.approx(expected[0], abs=1e-5)
-        assert float(edge[k]) == pytest.approx(expected[1], abs=1e-5)
+        assert float(node[k]) == pytest.approx(expected[0], rel=1e-6, abs=1e-5)
+        assert float(edge[k]) == pytest.approx(expected[1], rel=1e-6, abs=1e-5)
 
 
 def slowly(pard, g, left, k):
